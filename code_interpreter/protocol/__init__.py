@@ -1,0 +1,1 @@
+"""Wire types, one module a protocol. Imports nothing else of this package."""
