@@ -1,0 +1,204 @@
+"""The inside of a box: its file system, and the user namespace that user code runs in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from code_interpreter.guest import syscalls
+from code_interpreter.guest.view import DATA, SUPERVISOR_ID, Layer, ViewConfig
+
+NEW_ROOT = "/mnt"
+STATE_DIRECTORY = "/run/code-interpreter"
+NAMESPACES = (
+    syscalls.CLONE_NEWUSER
+    | syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWCGROUP
+)
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_HIDDEN_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug")
+_HIDDEN_FILES_WRITE = ("/proc/sysrq-trigger",)
+_HIDDEN_DIRECTORIES = ("/proc/acpi", "/proc/scsi", "/sys/firmware", "/sys/kernel", "/sys/fs")
+_READ_ONLY = ("/proc/sys", "/proc/bus", "/proc/fs", "/proc/irq", *_HIDDEN_FILES_WRITE)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRequest:
+    """What the fork server is asked to make."""
+
+    sandbox_id: str
+    first_id: int
+    """First host id of the box's own range; ignored where ids are not mapped."""
+    hostname: str = "sandbox"
+
+
+def make_layers(config: ViewConfig, request: BoxRequest, user_namespace: int) -> list[int]:
+    """Detached overlay mounts for the box, one a layer. Runs in the fork server."""
+    files = f"{DATA}/sandboxes/{request.sandbox_id}"
+    for layer in config.layers:
+        for part in ("upper", "work"):
+            os.makedirs(f"{files}/{layer.name}/{part}", 0o755, exist_ok=True)
+    if not config.id_mapped:
+        return [
+            syscalls.overlay_mount(_overlay(layer, files), user_xattr=True)
+            for layer in config.layers
+        ]
+    return _make_id_mapped_layers(config, request, files, user_namespace)
+
+
+def _overlay(layer: Layer, files: str) -> syscalls.Overlay:
+    return syscalls.Overlay((layer.at,), f"{files}/{layer.name}/upper", f"{files}/{layer.name}/work")
+
+
+def _make_id_mapped_layers(
+    config: ViewConfig, request: BoxRequest, files: str, user_namespace: int
+) -> list[int]:
+    with contextlib.ExitStack() as descriptors:
+        upper = syscalls.id_mapped_clone(files, user_namespace)
+        descriptors.callback(os.close, upper)
+        lowers = []
+        for layer in config.layers:
+            lower = syscalls.id_mapped_clone(layer.at, user_namespace)
+            descriptors.callback(os.close, lower)
+            lowers.append(lower)
+        with syscalls.AsFilesystemUser(request.first_id, request.first_id):
+            return [
+                syscalls.overlay_mount(
+                    syscalls.Overlay(
+                        (f"/proc/self/fd/{lower}",),
+                        f"/proc/self/fd/{upper}/{layer.name}/upper",
+                        f"/proc/self/fd/{upper}/{layer.name}/work",
+                    ),
+                    user_xattr=False,
+                )
+                for layer, lower in zip(config.layers, lowers, strict=True)
+            ]
+
+
+def enter_root(config: ViewConfig, mounts: list[int], hostname: str) -> None:
+    """Make the box's own file system this process's root. Runs as PID 1 of the box."""
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    for layer, descriptor in zip(config.layers, mounts, strict=True):
+        syscalls.attach(descriptor, NEW_ROOT + layer.at)
+        os.close(descriptor)
+    for at in config.binds:
+        syscalls.bind(at, NEW_ROOT + at, read_only=True)
+    _mount_proc_and_sys()
+    _mount_devices(single_id=config.single_id)
+    syscalls.mount("tmpfs", f"{NEW_ROOT}/run", "tmpfs", _QUIET, "mode=755,size=64m")
+    os.chdir(NEW_ROOT)
+    syscalls.pivot_root(".", ".")
+    syscalls.unmount(".")
+    os.chdir("/")
+    _hide()
+    Path(STATE_DIRECTORY).mkdir(0o700)
+    syscalls.set_hostname(hostname)
+    bring_up_loopback()
+
+
+_QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
+
+
+def _mount_proc_and_sys() -> None:
+    quiet = _QUIET | syscalls.MS_NOEXEC
+    syscalls.mount("proc", f"{NEW_ROOT}/proc", "proc", quiet)
+    syscalls.mount("sysfs", f"{NEW_ROOT}/sys", "sysfs", quiet | syscalls.MS_RDONLY)
+    # User code may listen on any port and ping, though it holds no right over the network.
+    for name, value in (
+        ("ip_unprivileged_port_start", "0"),
+        ("ping_group_range", f"0 {SUPERVISOR_ID - 1}"),
+    ):
+        with contextlib.suppress(OSError):
+            Path(f"{NEW_ROOT}/proc/sys/net/ipv4/{name}").write_text(value)
+
+
+def _mount_devices(*, single_id: bool) -> None:
+    devices = f"{NEW_ROOT}/dev"
+    syscalls.mount("tmpfs", devices, "tmpfs", syscalls.MS_NOSUID, "mode=755,size=64k")
+    for name in _DEVICES:
+        Path(devices, name).touch()
+        syscalls.bind(f"/dev/{name}", f"{devices}/{name}")
+    for name in ("pts", "shm", "mqueue"):
+        Path(devices, name).mkdir()
+    terminal_group = "" if single_id else ",gid=5"
+    syscalls.mount(
+        "devpts",
+        f"{devices}/pts",
+        "devpts",
+        syscalls.MS_NOSUID | syscalls.MS_NOEXEC,
+        f"newinstance,ptmxmode=0666,mode=620{terminal_group}",
+    )
+    syscalls.mount("shm", f"{devices}/shm", "tmpfs", _QUIET, "mode=1777")
+    with contextlib.suppress(OSError):
+        syscalls.mount("mqueue", f"{devices}/mqueue", "mqueue", _QUIET)
+    links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0"}
+    links |= {"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+    for name, target in links.items():
+        Path(devices, name).symlink_to(target)
+
+
+def _hide() -> None:
+    for path in _HIDDEN_FILES:
+        if os.path.exists(path):
+            syscalls.bind("/dev/null", path)
+    for path in _HIDDEN_DIRECTORIES:
+        if os.path.isdir(path):
+            syscalls.mount("tmpfs", path, "tmpfs", _QUIET | syscalls.MS_RDONLY, "size=0,mode=755")
+    for path in _READ_ONLY:
+        if os.path.exists(path):
+            syscalls.bind(path, path, read_only=True, recursive=True)
+
+
+def bring_up_loopback() -> None:
+    """Set IFF_UP on ``lo`` (netdevice(7))."""
+    import fcntl
+    import struct
+
+    get_flags, set_flags, is_up = 0x8913, 0x8914, 0x1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        request = struct.pack("16sh22x", b"lo", 0)
+        flags = struct.unpack("16sh22x", fcntl.ioctl(handle, get_flags, request))[1]
+        fcntl.ioctl(handle, set_flags, struct.pack("16sh22x", b"lo", flags | is_up))
+
+
+def make_user_namespace(*, single_id: bool) -> int:
+    """A user namespace below this one for user code; the descriptor keeps it alive."""
+    ready_read, ready_write = os.pipe()
+    done_read, done_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(done_write)
+        try:
+            syscalls.set_dumpable(True)
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            os.write(ready_write, b"+")
+            os.read(done_read, 1)
+        finally:
+            os._exit(0)
+    os.close(ready_write)
+    try:
+        if not os.read(ready_read, 1):
+            raise OSError("the kernel refused a user namespace for user code")
+        write_id_maps(pid, 0, 1 if single_id else SUPERVISOR_ID)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready_read)
+        os.close(done_write)
+        os.close(done_read)
+        os.waitpid(pid, 0)
+
+
+def write_id_maps(pid: int, first: int, count: int) -> None:
+    """Map ids 0 to ``count`` - 1 of the process's new user namespace to those from ``first``."""
+    process = Path(f"/proc/{pid}")
+    if count == 1:
+        (process / "setgroups").write_text("deny")
+    (process / "uid_map").write_text(f"0 {first} {count}\n")
+    (process / "gid_map").write_text(f"0 {first} {count}\n")

@@ -1,0 +1,157 @@
+"""The read-only view of a template that its fork server lives in.
+
+``python -m code_interpreter.guest.view '<ViewConfig JSON>'`` runs with the host's Python,
+builds a mount namespace in which the template's files stand at their final paths, and
+becomes (exec) the fork server under the template's own Python. As an ordinary user it
+enters a user namespace first: with a range of ids if ``newuidmap`` grants one, else with
+one id alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from code_interpreter.guest import syscalls
+
+DATA = "/run/host/data"
+"""Where the view shows the host's data directory."""
+PACKAGE = "/opt/code-interpreter"
+"""Where the view and every box show this package."""
+SUPERVISOR_ID = 65536
+"""The supervisors' uid and gid: one past every id that user code has, so that not even its
+root, which shares all its ids with nobody here, may signal them."""
+FULL_RANGE = SUPERVISOR_ID + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One writable overlay of a box: read-only directories below, highest first."""
+
+    at: str
+    lower: tuple[str, ...]
+    name: str
+    """Names its upper directory among the box's files."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewConfig:
+    layers: tuple[Layer, ...]
+    """In mount order: ``/`` first."""
+    binds: dict[str, str]
+    """Read-only directories: path in the box → path on the host."""
+    data_directory: str
+    socket_fd: int
+    """The fork server's connection to the host."""
+    python: str
+    modules: tuple[str, ...] = ()
+    """What the fork server imports before it forks."""
+    kernel_directory: str | None = None
+    """Holds the module ``kernel_start`` for warm kernels; None starts kernels cold."""
+    newuidmap: tuple[int, int] | None = None
+    """First id and number of ids of this user's range in /etc/subuid, if it can be used."""
+    newgidmap: tuple[int, int] | None = None
+    single_id: bool = False
+    """There is one uid only, in the view as in the boxes."""
+    id_mapped: bool = False
+    """Each box has an id range of its own; needs root on the host."""
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> ViewConfig:
+        fields = json.loads(text)
+        fields["layers"] = tuple(
+            Layer(layer["at"], tuple(layer["lower"]), layer["name"]) for layer in fields["layers"]
+        )
+        fields["modules"] = tuple(fields["modules"])
+        return cls(**fields)
+
+
+def main() -> None:
+    config = ViewConfig.load(sys.argv[1])
+    if not config.id_mapped:
+        enter_user_namespace(config)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    build(config)
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": PACKAGE,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 - in the view's own /tmp
+    }
+    os.set_inheritable(config.socket_fd, True)
+    arguments = [config.python, "-m", "code_interpreter.guest.forkserver", config.dump()]
+    os.execve(config.python, arguments, environment)
+
+
+def enter_user_namespace(config: ViewConfig) -> None:
+    """Become root of a new user namespace, with the ids that the config names."""
+    uid, gid = os.getuid(), os.getgid()
+    if config.newuidmap is None or config.newgidmap is None:
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1\n")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1\n")
+        return
+    unshared_read, unshared_write = os.pipe()
+    target = os.getpid()
+    helper = os.fork()
+    if helper == 0:
+        os.close(unshared_write)
+        os.read(unshared_read, 1)
+        failed = _write_maps(target, uid, gid, config.newuidmap, config.newgidmap)
+        os._exit(failed)
+    os.close(unshared_read)
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    os.close(unshared_write)
+    _, status = os.waitpid(helper, 0)
+    if status:
+        raise OSError("newuidmap or newgidmap failed; check /etc/subuid and /etc/subgid")
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _write_maps(
+    target: int, uid: int, gid: int, uids: tuple[int, int], gids: tuple[int, int]
+) -> int:
+    for program, own, (first, count) in (("newuidmap", uid, uids), ("newgidmap", gid, gids)):
+        ids = min(count, SUPERVISOR_ID)
+        command = [program, str(target), "0", str(own), "1", "1", str(first), str(ids)]
+        if subprocess.run(command, check=False).returncode:
+            return 1
+    return 0
+
+
+def build(config: ViewConfig) -> None:
+    """Make the template's files this process's root."""
+    top = config.layers[0].lower[0]
+    syscalls.bind(top, top)
+    for layer in config.layers[1:]:
+        syscalls.bind(layer.lower[0], top + layer.at, read_only=True)
+    for at, source in config.binds.items():
+        syscalls.bind(source, top + at, read_only=True)
+    syscalls.bind(config.data_directory, top + DATA)
+    for name in ("/proc", "/sys", "/dev"):
+        syscalls.bind(name, top + name, recursive=True)
+    syscalls.mount("tmpfs", top + "/tmp", "tmpfs", 0, "mode=1777")
+    os.chdir(top)
+    syscalls.pivot_root(".", "mnt")
+    os.chdir("/")
+    syscalls.unmount("/mnt")
+
+
+if __name__ == "__main__":
+    main()
