@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 from code_interpreter.guest import syscalls
-from code_interpreter.guest.view import DATA, SUPERVISOR_ID, Layer, ViewConfig
+from code_interpreter.protocol.boxes import DATA, SUPERVISOR_ID, BoxRequest, Layer, ViewConfig
 
 NEW_ROOT = "/mnt"
 STATE_DIRECTORY = "/run/code-interpreter"
@@ -27,16 +26,6 @@ _HIDDEN_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_d
 _HIDDEN_FILES_WRITE = ("/proc/sysrq-trigger",)
 _HIDDEN_DIRECTORIES = ("/proc/acpi", "/proc/scsi", "/sys/firmware", "/sys/kernel", "/sys/fs")
 _READ_ONLY = ("/proc/sys", "/proc/bus", "/proc/fs", "/proc/irq", *_HIDDEN_FILES_WRITE)
-
-
-@dataclass(frozen=True, slots=True)
-class BoxRequest:
-    """What the fork server is asked to make."""
-
-    sandbox_id: str
-    first_id: int
-    """First host id of the box's own range; ignored where ids are not mapped."""
-    hostname: str = "sandbox"
 
 
 def make_layers(config: ViewConfig, request: BoxRequest, user_namespace: int) -> list[int]:

@@ -297,6 +297,12 @@ def keep_capabilities_as(uid: int, gid: int) -> None:
             _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
 
 
+def set_filesystem_ids(uid: int, gid: int) -> None:
+    """Who owns the files that this process makes; until the next exec or change of uid."""
+    _libc.setfsgid(gid)
+    _libc.setfsuid(uid)
+
+
 def set_dumpable(dumpable: bool) -> None:
     """Whether processes of the same uid may look into this one."""
     _prctl(_PR_SET_DUMPABLE, int(dumpable))

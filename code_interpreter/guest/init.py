@@ -1,0 +1,277 @@
+"""PID 1 of a box: reaps, keeps envd and the gateway running, forks warm kernels.
+
+It is single-threaded and holds the template's imports in memory, shared with the fork
+server it came from, so a kernel is one fork away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from code_interpreter.guest import box, syscalls
+from code_interpreter.guest.config import GuestConfig
+from code_interpreter.guest.launch import arrange_descriptors, enter_user_namespace, reset_signals
+from code_interpreter.guest.supervisor import Supervisor
+from code_interpreter.guest.users import User, find_user
+from code_interpreter.protocol.boxes import SUPERVISOR_ID, BoxRequest, ViewConfig
+
+SETUP_DEADLINE = 20.0
+"""Seconds that the fork server has for the box's mounts, and the host for its first word."""
+RESTART_PAUSE = 0.2
+"""Seconds between the death of a supervisor and its next start."""
+_MESSAGE = 1 << 20
+_OURS = ("code_interpreter", "e2b", "connectrpc", "starlette", "uvicorn", "uvloop", "httptools")
+
+
+@dataclass(frozen=True, slots=True)
+class BoxSockets:
+    """Listening sockets that were made outside the box, and the line to the fork server."""
+
+    envd: socket.socket
+    gateway: socket.socket
+    ports: socket.socket
+    control: socket.socket
+    setup: socket.socket
+
+
+class Init:
+    """One object, for the life of the box."""
+
+    def __init__(self, config: ViewConfig, request: BoxRequest, sockets: BoxSockets) -> None:
+        self._config = config
+        self._request = request
+        self._sockets = sockets
+        self._failure: str | None = None
+        self._supervisors: dict[int, Supervisor] = {}
+        self._restarts: list[tuple[float, Supervisor]] = []
+        self._kernels: dict[int, str] = {}
+        self._user_namespace: int | None = None
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> NoReturn:
+        try:
+            self._set_up()
+        except Exception:
+            self._failure = traceback.format_exc(limit=-3)
+        self._prepare_loop()
+        while True:
+            self._turn()
+
+    # --- set-up -------------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        setup = self._sockets.setup
+        setup.settimeout(SETUP_DEADLINE)
+        message, mounts, _, _ = socket.recv_fds(setup, 16, 16)
+        setup.close()
+        if message != b"go":
+            raise OSError("the fork server could not make the box's file system")
+        if not self._config.single_id:
+            os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        box.enter_root(self._config, list(mounts), self._request.hostname)
+        self._user_namespace = box.make_user_namespace(single_id=self._config.single_id)
+        if not self._config.single_id:
+            os.chown(box.STATE_DIRECTORY, SUPERVISOR_ID, SUPERVISOR_ID)
+            syscalls.keep_capabilities_as(SUPERVISOR_ID, SUPERVISOR_ID)
+            syscalls.set_filesystem_ids(0, 0)
+        syscalls.set_dumpable(False)
+
+    def _prepare_loop(self) -> None:
+        self._kernel_side, self._gateway_side = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET
+        )
+        wake_read, wake_write = socket.socketpair()
+        for end in (wake_read, wake_write, self._kernel_side, self._sockets.control):
+            end.setblocking(False)
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        self._wake = (wake_read, wake_write)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        register = self._selector.register
+        register(wake_read, selectors.EVENT_READ, self._woken)
+        register(self._sockets.control, selectors.EVENT_READ, self._accept_host)
+        register(self._kernel_side, selectors.EVENT_READ, self._kernel_request)
+
+    def _turn(self) -> None:
+        timeout = None
+        if self._restarts:
+            timeout = max(0.0, self._restarts[0][0] - time.monotonic())
+        for key, _ in self._selector.select(timeout):
+            key.data(key.fileobj)
+        self._reap()
+        now = time.monotonic()
+        while self._restarts and self._restarts[0][0] <= now:
+            self._start(self._restarts.pop(0)[1])
+
+    def _woken(self, end: socket.socket) -> None:
+        end.recv(4096)
+
+    # --- the host -----------------------------------------------------------------------
+
+    def _accept_host(self, listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        peer.settimeout(SETUP_DEADLINE)
+        with peer:
+            try:
+                request = json.loads(peer.recv(_MESSAGE) or b"{}")
+                peer.send(json.dumps(self._obey(request)).encode())
+            except (OSError, ValueError) as error:
+                print(f"init: {error}", file=sys.stderr, flush=True)
+
+    def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self._failure is not None:
+            return {"error": self._failure}
+        if request.get("op") == "start" and not self._supervisors:
+            for supervisor in self._make_supervisors():
+                self._start(supervisor)
+        return {"supervisors": {value.name: pid for pid, value in self._supervisors.items()}}
+
+    def _make_supervisors(self) -> list[Supervisor]:
+        shared = GuestConfig(
+            isolated=True,
+            home="/home/user",
+            state_directory=box.STATE_DIRECTORY,
+            python=self._config.python,
+            user_namespace_fd=self._user_namespace,
+        )
+        with_kernels = self._config.kernel_directory is not None
+        gateway_fd = self._gateway_side.fileno() if with_kernels else None
+        return [
+            Supervisor("gateway", _with(shared, self._sockets.gateway, kernel=gateway_fd)),
+            Supervisor("envd", _with(shared, self._sockets.envd, ports=self._sockets.ports)),
+        ]
+
+    def _start(self, supervisor: Supervisor) -> None:
+        warm = bool(self._config.modules)
+        self._supervisors[supervisor.fork(2, warm=warm)] = supervisor
+
+    # --- children -----------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._ended(pid, status)
+
+    def _ended(self, pid: int, status: int) -> None:
+        supervisor = self._supervisors.pop(pid, None)
+        if supervisor is not None:
+            print(f"init: {supervisor.name} ended, status {status}", file=sys.stderr, flush=True)
+            if supervisor.name == "gateway":
+                self._end_kernels()
+            self._restarts.append((time.monotonic() + RESTART_PAUSE, supervisor))
+        elif self._kernels.pop(pid, None) is not None:
+            code = os.waitstatus_to_exitcode(status)
+            self._tell_gateway(
+                {
+                    "exited": pid,
+                    "exit_code": code if code >= 0 else None,
+                    "signal": -code if code < 0 else None,
+                }
+            )
+
+    def _end_kernels(self) -> None:
+        """A new gateway does not know them: nobody could reach their variables again."""
+        for pid in self._kernels:
+            os.kill(pid, signal.SIGKILL)
+
+    def _tell_gateway(self, message: dict[str, Any]) -> None:
+        try:
+            self._kernel_side.send(json.dumps(message).encode())
+        except OSError as error:
+            print(f"init: gateway is not listening: {error}", file=sys.stderr, flush=True)
+
+    # --- kernels ------------------------------------------------------------------------
+
+    def _kernel_request(self, end: socket.socket) -> None:
+        try:
+            request = json.loads(end.recv(_MESSAGE))
+        except (BlockingIOError, ValueError):
+            return
+        try:
+            pid = self._fork_kernel(request)
+        except OSError as error:
+            self._tell_gateway(
+                {"request": request["request"], "error": str(error), "errno": error.errno}
+            )
+            return
+        self._kernels[pid] = request["request"]
+        self._tell_gateway({"request": request["request"], "pid": pid})
+
+    def _fork_kernel(self, request: dict[str, Any]) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            self._become_kernel(request)
+        except BaseException:  # the child must never return into init
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def _become_kernel(self, request: dict[str, Any]) -> None:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        signal.set_wakeup_fd(-1)
+        namespace = self._user_namespace
+        arrange_descriptors((null, 2, 2), set() if namespace is None else {namespace})
+        reset_signals()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if namespace is not None:
+            enter_user_namespace(namespace, _root())
+            os.close(namespace)
+        os.environ.clear()
+        os.environ.update(request["env"])
+        os.chdir(request["cwd"])
+        forget_our_modules()
+        import kernel_start
+
+        kernel_start.kernel_main(request["connection"], request["cwd"], request["env"])
+
+
+def _with(
+    config: GuestConfig,
+    listener: socket.socket,
+    *,
+    ports: socket.socket | None = None,
+    kernel: int | None = None,
+) -> GuestConfig:
+    from dataclasses import replace
+
+    return replace(
+        config,
+        listen_fd=listener.fileno(),
+        ports_fd=None if ports is None else ports.fileno(),
+        kernel_starter_fd=kernel,
+    )
+
+
+def _root() -> User:
+    try:
+        return find_user("root")
+    except LookupError:
+        return User("root", 0, 0, (0,), Path("/root"), "/bin/sh")
+
+
+def forget_our_modules() -> None:
+    """User code meets the packages that are installed, not those that happen to be loaded."""
+    sys.path[:] = [entry for entry in sys.path if entry != "/opt/code-interpreter"]
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _OURS:
+            del sys.modules[name]

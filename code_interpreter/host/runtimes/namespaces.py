@@ -1,0 +1,274 @@
+"""The default runtime: a box is a set of Linux namespaces with a root of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+from code_interpreter.protocol.boxes import FULL_RANGE, Layer, ViewConfig
+from code_interpreter.host import cgroups
+from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
+from code_interpreter.host.runtimes.base import (
+    Box,
+    Isolation,
+    PolicyNotEnforceable,
+    RuntimeFailure,
+    SandboxRuntime,
+    SandboxSpec,
+)
+from code_interpreter.host.runtimes.forkserver import ForkServerClient
+from code_interpreter.host.sockets import connect
+from code_interpreter.host.templates import (
+    PreparedTemplate,
+    python_is_in_usr,
+    resources,
+)
+
+import sys
+
+INIT_SOCKET = "init.sock"
+START_DEADLINE = 30.0
+"""Seconds for a box to furnish itself and start its supervisors."""
+END_DEADLINE = 10.0
+FIRST_ID = 0x7000_0000
+"""Boxes' id ranges start here when the host is root: above every range in use by others."""
+ID_STRIDE = 0x2_0000
+MOST_RANGES = 2000
+_PACKAGE = Path(__file__).resolve().parents[2]
+
+
+class NamespacesRuntime(SandboxRuntime):
+    """Boxes by fork server. One template serves every name: their files are the same."""
+
+    name = "namespaces"
+
+    def __init__(
+        self, data_directory: Path, template: PreparedTemplate, *, fork_server: bool = True
+    ) -> None:
+        self._data = data_directory
+        self._template = template
+        self._ids = _id_grant()
+        self._cgroups = cgroups.find(f"code-interpreter-{_data_digest(data_directory)}")
+        config = _view_config(data_directory, template, self._ids, warm=fork_server)
+        self._config = config
+        self._forks = ForkServerClient(config, data_directory / "forkserver.log")
+        self._ranges: dict[str, int] = {}
+
+    async def start(self) -> None:
+        for name in ("sandboxes", "run"):
+            (self._data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._data / "sandboxes").chmod(0o711)
+        await self._forks.start()
+
+    async def stop(self) -> None:
+        await self._forks.stop()
+
+    # --- making -------------------------------------------------------------------------
+
+    async def create(self, spec: SandboxSpec) -> Box:
+        if spec.limits.disk_bytes is not None:
+            raise PolicyNotEnforceable("a disk limit was asked for; this runtime has none yet")
+        run_directory = self._data / "run" / spec.sandbox_id
+        await asyncio.to_thread(self._cgroups.create, spec.sandbox_id, spec.limits)
+        box: Box | None = None
+        try:
+            run_directory.mkdir(mode=0o700)
+            first_id = self._take_range(spec.sandbox_id)
+            answer = await self._forks.ask(
+                op="create", sandbox_id=spec.sandbox_id, first_id=first_id
+            )
+            pid = int(answer["pid"])
+            ticks = start_ticks(pid)
+            if ticks is None:
+                raise RuntimeFailure(f"the sandbox ended at once: {_log_tail(run_directory)}")
+            box = Box(spec.sandbox_id, self.name, pid, ticks, run_directory, spec.template)
+            await asyncio.to_thread(self._cgroups.join, spec.sandbox_id, pid)
+            await self._tell_init(box, {"op": "start"})
+        except BaseException as error:
+            await asyncio.shield(self._clean(spec.sandbox_id, box))
+            if isinstance(error, OSError):
+                raise RuntimeFailure(f"the sandbox could not be made: {error}") from error
+            raise
+        return box
+
+    async def _tell_init(self, box: Box, message: dict[str, Any]) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(START_DEADLINE):
+            peer = await connect(box.run_directory / INIT_SOCKET, socket.SOCK_SEQPACKET)
+            with peer:
+                await loop.sock_sendall(peer, json.dumps(message).encode())
+                raw = await loop.sock_recv(peer, 1 << 20)
+        answer: dict[str, Any] = json.loads(raw) if raw else {"error": "init ended"}
+        if "error" in answer:
+            raise RuntimeFailure(f"the sandbox could not be furnished: {answer['error']}")
+        return answer
+
+    def _take_range(self, sandbox_id: str) -> int:
+        taken = set(self._ranges.values())
+        for number in range(MOST_RANGES):
+            if number not in taken:
+                self._ranges[sandbox_id] = number
+                (self._data / "run" / sandbox_id / "id-range").write_text(str(number))
+                return FIRST_ID + number * ID_STRIDE
+        raise RuntimeFailure(f"all {MOST_RANGES} id ranges are in use by live sandboxes")
+
+    # --- ending -------------------------------------------------------------------------
+
+    async def kill(self, box: Box) -> None:
+        await self._clean(box.sandbox_id, box)
+
+    async def _clean(self, sandbox_id: str, box: Box | None) -> None:
+        if box is not None:
+            await self._end_processes(box)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._cgroups.remove, sandbox_id)
+        if (self._data / "sandboxes" / sandbox_id).exists():
+            with contextlib.suppress(RuntimeFailure):
+                await self._forks.ask(op="remove", sandbox_id=sandbox_id)
+        for place in ("sandboxes", "run"):
+            directory = self._data / place / sandbox_id
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        self._ranges.pop(sandbox_id, None)
+
+    async def _end_processes(self, box: Box) -> None:
+        """Ending PID 1 ends everything in its pid namespace; the kernel sees to it."""
+        if is_alive(box.pid, box.start_ticks):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(box.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError, RuntimeFailure):
+                await self.resume(box)  # a version 1 freezer holds even the dying
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_DEADLINE):
+                await wait_for_exit(box.pid, box.start_ticks)
+
+    async def adopt(self, box: Box) -> bool:
+        if not is_alive(box.pid, box.start_ticks):
+            await self._clean(box.sandbox_id, None)
+            return False
+        with contextlib.suppress(OSError, ValueError):
+            self._ranges[box.sandbox_id] = int((box.run_directory / "id-range").read_text())
+        return True
+
+    async def wait(self, box: Box) -> None:
+        await wait_for_exit(box.pid, box.start_ticks)
+
+    # --- pausing ------------------------------------------------------------------------
+
+    async def pause(self, box: Box) -> None:
+        await self._freeze(box, frozen=True)
+
+    async def resume(self, box: Box) -> None:
+        await self._freeze(box, frozen=False)
+
+    async def _freeze(self, box: Box, *, frozen: bool) -> None:
+        if not self._cgroups.can("freezer"):
+            raise RuntimeFailure("pausing needs the cgroup freezer, which this host may not use")
+        try:
+            await asyncio.to_thread(self._cgroups.freeze, box.sandbox_id, frozen=frozen)
+        except OSError as error:
+            raise RuntimeFailure(f"the sandbox could not be paused or resumed: {error}") from error
+
+    # --- what it gives ------------------------------------------------------------------
+
+    def isolation(self) -> Isolation:
+        enforced = [
+            "own process, mount, network, IPC, host name and user namespaces",
+            "own file system over a read-only template; no file of the host outside it",
+            "user code holds no rights over envd, the gateway or init",
+        ]
+        missing, remedies = [], []
+        if self._config.id_mapped:
+            enforced.append("a uid range of its own for each sandbox")
+        elif self._config.single_id:
+            missing.append("one uid only: user and root of a sandbox are the same account")
+            remedies.append("apt-get install uidmap, and a range for you in /etc/subuid and subgid")
+        for controller in ("memory", "pids", "cpu", "freezer"):
+            (enforced if self._cgroups.can(controller) else missing).append(
+                f"{controller} by cgroup version {self._cgroups.version or 'none'}"
+            )
+        if not self._cgroups.controllers:
+            remedies.append("run as root, or under systemd with Delegate=yes")
+        missing.append("sandboxes have no network but their own loopback")
+        return Isolation("namespaces", tuple(enforced), tuple(missing), tuple(remedies))
+
+
+def _data_digest(data_directory: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(bytes(data_directory.resolve())).hexdigest()[:8]
+
+
+def _log_tail(run_directory: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (run_directory / "box.log").read_text(errors="replace")[-800:]
+    return "no log"
+
+
+class _IdGrant:
+    """Which ids this host may give to boxes."""
+
+    def __init__(self, uids: tuple[int, int] | None, gids: tuple[int, int] | None) -> None:
+        self.uids, self.gids = uids, gids
+
+
+def _id_grant() -> _IdGrant:
+    if os.getuid() == 0 or not (shutil.which("newuidmap") and shutil.which("newgidmap")):
+        return _IdGrant(None, None)
+    uids, gids = _subordinate("/etc/subuid"), _subordinate("/etc/subgid")
+    return _IdGrant(uids, gids) if uids and gids else _IdGrant(None, None)
+
+
+def _subordinate(path: str) -> tuple[int, int] | None:
+    """This user's range of at least a whole box, from subuid(5)."""
+    names = {getpass.getuser(), str(os.getuid())}
+    with contextlib.suppress(OSError):
+        for line in Path(path).read_text().splitlines():
+            name, _, span = line.partition(":")
+            first, _, count = span.partition(":")
+            if name in names and int(count) >= FULL_RANGE - 1:
+                return int(first), int(count)
+    return None
+
+
+def _view_config(
+    data: Path, template: PreparedTemplate, ids: _IdGrant, *, warm: bool
+) -> ViewConfig:
+    binds = {
+        "/opt/code-interpreter/code_interpreter": str(_PACKAGE),
+        "/opt/code-interpreter/kernels": str(resources("kernels")),
+    }
+    if not python_is_in_usr():
+        binds["/opt/python"] = str(Path(sys.base_prefix).resolve())
+    is_root = os.getuid() == 0
+    warm_modules = (
+        "code_interpreter.envd.main",
+        "code_interpreter.gateway.main",
+        "code_interpreter.guest.launch",
+    )
+    return ViewConfig(
+        layers=(
+            Layer("/", (str(template.root),), "root"),
+            Layer("/usr", ("/usr",), "usr"),
+            Layer("/usr/local", (str(template.local),), "local"),
+        ),
+        binds=binds,
+        data_directory=str(data),
+        socket_fd=-1,
+        python="/usr/local/bin/python3",
+        modules=warm_modules if warm else (),
+        kernel_directory="/opt/code-interpreter/kernels/python3" if warm else None,
+        newuidmap=ids.uids,
+        newgidmap=ids.gids,
+        single_id=not is_root and ids.uids is None,
+        id_mapped=is_root,
+    )
+
+

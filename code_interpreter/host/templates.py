@@ -1,0 +1,259 @@
+"""Templates: the read-only files below every sandbox, prepared once on this machine.
+
+A template is not an image from a registry. Its root is made of files in ``template/root``
+and a few of this machine's ``/etc``; ``/usr`` is this machine's own; ``/usr/local`` is a
+virtual environment, made here, with the packages of ``template/python-packages.txt``. What
+a template is made from decides its digest, so a change makes a new one beside the old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from code_interpreter.host.runtimes.base import TemplateMissing
+
+NAMES = ("base", "code-interpreter-v1")
+PACKAGE_INSTALL_DEADLINE = 1800.0
+"""Seconds for pip; a slow network must not look like a hang for ever."""
+_PACKAGE = Path(__file__).resolve().parents[1]
+_DIRECTORIES = (
+    "code dev etc home/user media mnt opt/code-interpreter/code_interpreter "
+    "opt/code-interpreter/kernels opt/python proc root run/host/data srv sys tmp usr var/cache "
+    "var/lib var/log var/tmp"
+).split()
+_OPEN_DIRECTORIES = ("code", "tmp", "var/tmp")
+# Of this machine's /etc: what its programs in /usr need to run, and nothing that tells
+# who uses it. The rest of a sandbox's /etc is in template/root.
+_FROM_ETC = (
+    "R alternatives bash_completion.d ca-certificates ca-certificates.conf debian_version fonts "
+    "java-11-openjdk java-17-openjdk java-21-openjdk ld.so.cache ld.so.conf ld.so.conf.d "
+    "localtime login.defs magic mime.types os-release pam.conf pam.d protocols security services "
+    "skel ssl/certs ssl/openssl.cnf terminfo timezone"
+).split()
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTemplate:
+    """Files of a template on this machine."""
+
+    name: str
+    directory: Path
+
+    @property
+    def root(self) -> Path:
+        return self.directory / "root"
+
+    @property
+    def local(self) -> Path:
+        """What stands at ``/usr/local``."""
+        return self.directory / "local"
+
+
+def resources(name: str) -> Path:
+    """``kernels`` or ``template``: beside the package in a checkout, else where pip put it."""
+    for place in (_PACKAGE.parent / name, Path(sys.prefix, "share", "code-interpreter", name)):
+        if place.is_dir():
+            return place
+    raise TemplateMissing(f"the folder {name!r} of this installation is missing; install it again")
+
+
+def base_python() -> Path:
+    """The real interpreter below any virtual environment."""
+    executable = getattr(sys, "_base_executable", sys.executable)
+    return Path(executable).resolve()
+
+
+def python_is_in_usr() -> bool:
+    prefix = Path(sys.base_prefix).resolve()
+    return prefix == Path("/usr")
+
+
+class TemplateStore:
+    """The templates under one data directory."""
+
+    def __init__(self, data_directory: Path) -> None:
+        self._directory = data_directory / "templates"
+
+    def names(self) -> Collection[str]:
+        return NAMES
+
+    async def prepare(self, name: str, progress: Progress) -> PreparedTemplate:
+        """Find or make the template's files. Safe to call from several processes at once.
+
+        Raises `TemplateMissing` with the remedy.
+        """
+        if name not in NAMES:
+            raise TemplateMissing(f"template {name!r} does not exist; there are {', '.join(NAMES)}")
+        _check_machine()
+        directory = self._directory / _digest()
+        prepared = PreparedTemplate(name, directory)
+        if directory.is_dir():
+            return prepared
+        self._directory.mkdir(parents=True, exist_ok=True)
+        async with _locked(self._directory / "lock"):
+            if not directory.is_dir():
+                await self._make(directory, progress)
+        return prepared
+
+    async def _make(self, directory: Path, progress: Progress) -> None:
+        unfinished = directory.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        try:
+            await asyncio.to_thread(_make_root, unfinished / "root")
+            await _make_local(unfinished / "local", progress)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        unfinished.rename(directory)
+
+
+def _check_machine() -> None:
+    if not Path("/bin").is_symlink():
+        raise TemplateMissing(
+            "this machine keeps /bin apart from /usr/bin; sandboxes need a merged /usr "
+            "(on Debian: apt-get install usrmerge)"
+        )
+
+
+def _digest() -> str:
+    sources = resources("template")
+    digest = hashlib.sha256()
+    for item in (sys.version, str(base_python()), _PACKAGE.name, str(os.getuid() == 0)):
+        digest.update(item.encode())
+    for path in sorted(sources.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(sources)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.asynccontextmanager
+async def _locked(path: Path):  # type: ignore[no-untyped-def]
+    with path.open("w") as handle:
+        await asyncio.to_thread(fcntl.flock, handle, fcntl.LOCK_EX)
+        yield
+
+
+# --- the root ---------------------------------------------------------------------------
+
+
+def _make_root(root: Path) -> None:
+    shutil.copytree(resources("template") / "root", root)
+    for name in _DIRECTORIES:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in _OPEN_DIRECTORIES:
+        (root / name).chmod(0o1777 if name != "code" else 0o777)
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        if Path("/", name).is_symlink():
+            (root / name).symlink_to(Path("/", name).readlink())
+    _copy_etc(root / "etc")
+    (root / "etc/sudoers").chmod(0o440)
+    (root / "etc/shadow").chmod(0o640)
+    (root / "etc/gshadow").chmod(0o640)
+    (root / "etc/mtab").symlink_to("/proc/self/mounts")
+    (root / "etc/resolv.conf").write_text("")
+    (root / "root").chmod(0o700)
+    if os.getuid() == 0:
+        for path in (root / "home/user", *(root / "home/user").rglob("*")):
+            os.chown(path, 1000, 1000)
+
+
+def _copy_etc(etc: Path) -> None:
+    for name in _FROM_ETC:
+        source, target = Path("/etc", name), etc / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(shutil.Error, FileNotFoundError, PermissionError):
+            if source.is_symlink():
+                target.symlink_to(source.readlink())
+            elif source.is_dir():
+                shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+            else:
+                shutil.copy2(source, target)
+
+
+# --- /usr/local -------------------------------------------------------------------------
+
+
+async def _make_local(local: Path, progress: Progress) -> None:
+    progress("Preparing the sandbox template: making its Python environment")
+    await _run(sys.executable, "-m", "venv", "--without-pip", str(local))
+    packages = resources("template") / "python-packages.txt"
+    python = str(local / "bin" / "python3")
+    command = (sys.executable, "-m", "pip", "--python", python, "install")
+    options = ("--no-input", "--disable-pip-version-check", "--no-compile", "-r", str(packages))
+    await _run(*command, *options, progress=progress)
+    progress("Preparing the sandbox template: compiling")
+    paths = ("-s", str(local), "-p", "/usr/local")  # the names that tracebacks show
+    await _run(python, "-m", "compileall", "-q", "-j", "0", *paths, str(local / "lib"), check=False)
+    await asyncio.to_thread(_relocate, local)
+
+
+def _relocate(local: Path) -> None:
+    """Make an environment that was made at ``local`` one that stands at ``/usr/local``."""
+    inside = Path("/usr") if python_is_in_usr() else Path("/opt/python")
+    base = inside / base_python().relative_to(Path(sys.base_prefix).resolve())
+    for name in ("python", "python3", f"python3.{sys.version_info.minor}"):
+        link = local / "bin" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(base)
+    (local / "pyvenv.cfg").write_text(
+        f"home = {base.parent}\ninclude-system-site-packages = false\n"
+        f"version = {sys.version.split()[0]}\n"
+    )
+    for script in _scripts(local / "bin"):
+        text = script.read_bytes()
+        script.write_bytes(text.replace(bytes(local), b"/usr/local"))
+    for name in ("sbin", "etc", "games", "include", "src", "share/man"):
+        (local / name).mkdir(parents=True, exist_ok=True)
+
+
+def _scripts(directory: Path) -> Iterator[Path]:
+    for path in directory.iterdir():
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as handle:
+                if handle.read(2) == b"#!" or path.name.lower().startswith("activate"):
+                    yield path
+
+
+async def _run(*command: str, progress: Progress | None = None, check: bool = True) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(PACKAGE_INSTALL_DEADLINE):
+            tail = await _follow(process, progress)
+            code = await process.wait()
+    except BaseException:
+        if process.returncode is None:
+            process.kill()
+        raise
+    if check and code:
+        raise TemplateMissing(
+            f"preparing the sandbox template failed: {' '.join(command[:6])} … ended with {code}:\n"
+            + "\n".join(tail)
+        )
+
+
+async def _follow(process: asyncio.subprocess.Process, progress: Progress | None) -> list[str]:
+    assert process.stdout is not None
+    tail: list[str] = []
+    async for line in process.stdout:
+        text = line.decode(errors="replace").rstrip()
+        tail = [*tail[-19:], text]
+        if progress is not None and text.startswith(("Collecting", "Downloading", "Installing")):
+            progress(f"Preparing the sandbox template: {text[:100]}")
+    return tail

@@ -1,0 +1,74 @@
+"""What the host and a template's fork server say to each other.
+
+JSON objects over a SOCK_SEQPACKET socket; `guest/forkserver.py` lists them. The set-up of
+the fork server itself is a `ViewConfig` on its command line.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+DATA = "/run/host/data"
+"""Where the view shows the host's data directory."""
+PACKAGE = "/opt/code-interpreter"
+"""Where the view and every box show this package."""
+SUPERVISOR_ID = 65536
+"""The supervisors' uid and gid: one past every id that user code has, so that not even its
+root, which shares all its ids with nobody here, may signal them."""
+FULL_RANGE = SUPERVISOR_ID + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One writable overlay of a box: read-only directories below, highest first."""
+
+    at: str
+    lower: tuple[str, ...]
+    name: str
+    """Names its upper directory among the box's files."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewConfig:
+    layers: tuple[Layer, ...]
+    """In mount order: ``/`` first."""
+    binds: dict[str, str]
+    """Read-only directories: path in the box → path on the host."""
+    data_directory: str
+    socket_fd: int
+    """The fork server's connection to the host."""
+    python: str
+    modules: tuple[str, ...] = ()
+    """What the fork server imports before it forks."""
+    kernel_directory: str | None = None
+    """Holds the module ``kernel_start`` for warm kernels; None starts kernels cold."""
+    newuidmap: tuple[int, int] | None = None
+    """First id and number of ids of this user's range in /etc/subuid, if it can be used."""
+    newgidmap: tuple[int, int] | None = None
+    single_id: bool = False
+    """There is one uid only, in the view as in the boxes."""
+    id_mapped: bool = False
+    """Each box has an id range of its own; needs root on the host."""
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> ViewConfig:
+        fields = json.loads(text)
+        fields["layers"] = tuple(
+            Layer(layer["at"], tuple(layer["lower"]), layer["name"]) for layer in fields["layers"]
+        )
+        fields["modules"] = tuple(fields["modules"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRequest:
+    """What the fork server is asked to make."""
+
+    sandbox_id: str
+    first_id: int
+    """First host id of the box's own range; ignored where ids are not mapped."""
+    hostname: str = "sandbox"

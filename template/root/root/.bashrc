@@ -1,0 +1,2 @@
+case $- in *i*) ;; *) return ;; esac
+alias ls='ls --color=auto'

@@ -1,0 +1,1 @@
+if [ -f "$HOME/.bashrc" ]; then . "$HOME/.bashrc"; fi
