@@ -1,59 +1,32 @@
-"""The one TCP port of a host: the control-plane API and every sandbox behind it."""
+"""The one TCP port of a host: the control-plane API and every sandbox behind it.
+
+The parts, each of which can be read alone:
+
+* `edge_http`: HTTP/1.1 without I/O
+* `edge_address`: whom a request is for
+* `edge_answers`: what the edge says itself
+* `edge_routes`: what it asks of the host
+* `edge_upstream`: connections to servers
+* `edge_switchboard`: from a request's head to such a connection
+* `edge_exchange`: one request and its response
+* `edge_client`: connections of clients
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import contextlib
+import time
 from pathlib import Path
-from typing import Literal, Protocol
 
+from code_interpreter.host.edge_client import ClientConnection
+from code_interpreter.host.edge_routes import Route, Routes, WakeRefused
+from code_interpreter.host.edge_switchboard import Switchboard
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How to reach one live sandbox, and who may."""
+__all__ = ["Edge", "Route", "Routes", "WakeRefused"]
 
-    sandbox_id: str
-    run_directory: Path
-    """Holds the box's sockets, named in `code_interpreter.host.runtimes.base`."""
-    paused: bool = False
-    auto_resume: bool = False
-    """A request wakes the paused sandbox; otherwise a paused one is as good as not there."""
-    access_token: str | None = None
-    """envd's. Whoever wakes a sandbox through envd has to show it; envd checks it otherwise."""
-    traffic_token: str | None = None
-    """Asked for on every port but envd's, where the sandbox has one."""
-    mask_request_host: str | None = None
-    """What servers in the sandbox see as ``Host``; ``${PORT}`` stands for the port."""
-
-
-class WakeRefused(Exception):  # noqa: N818 - "refused" says what happened to the request
-    """The sandbox cannot be resumed now; the message says why."""
-
-
-class Routes(Protocol):
-    """What the edge asks of the host's lifecycle."""
-
-    def find(self, sandbox_id: str) -> Route | None:
-        """The sandbox of this id, running or paused; None if there is none. From memory."""
-
-    def find_by_signature(
-        self,
-        path: str,
-        username: str | None,
-        signature: str,
-        expiration: int | None,
-        operation: Literal["read", "write"],
-    ) -> Route | None:
-        """The sandbox whose access token made this signature of a file's URL.
-
-        An expired signature still names its sandbox: envd turns it down. ``username`` is
-        None where the URL has none, ``expiration`` is in unix seconds.
-        """
-
-    async def wake(self, sandbox_id: str) -> None:
-        """Resume a paused sandbox; returns once it answers. Raises `WakeRefused`.
-
-        Does nothing if it runs already. Called for several requests at once.
-        """
+_BACKLOG = 1024
+_SWEEP_SECONDS = 1.0
 
 
 class Edge:
@@ -65,18 +38,52 @@ class Edge:
     """
 
     def __init__(self, routes: Routes, api_socket: Path, *, domain: str | None = None) -> None:
-        self._routes = routes
-        self._api_socket = api_socket
-        self._domain = domain
+        self._switchboard = Switchboard(routes, api_socket, domain)
+        self._clients: set[ClientConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def serve(self, host: str, port: int) -> int:
         """Listen, and return the port: a free one where ``port`` was 0. Raises OSError."""
-        raise NotImplementedError
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._accept, host, port, backlog=_BACKLOG, reuse_address=True
+        )
+        self._sweeper = loop.create_task(self._sweep())
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening and cut every connection."""
-        raise NotImplementedError
+        if self._server is not None:
+            self._server.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        dialling = [client.opening for client in self._clients if client.opening is not None]
+        for client in list(self._clients):
+            client.abort()
+        await asyncio.gather(*dialling, return_exceptions=True)
+        self._switchboard.pool.close()
 
     def disconnect(self, sandbox_id: str) -> None:
-        """Cut every connection of a sandbox, at once: it is gone, or being paused."""
-        raise NotImplementedError
+        """Cut every connection of a sandbox, at once: it is gone, or being paused.
+
+        Let `Routes.find` stop finding it first, or else clients that ask again get through.
+        """
+        self._switchboard.pool.drop(sandbox_id)
+        for client in list(self._clients):
+            client.cut(sandbox_id)
+
+    def _accept(self) -> ClientConnection:
+        client = ClientConnection(self._switchboard, self._clients.discard)
+        self._clients.add(client)
+        return client
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = time.monotonic()
+            for client in list(self._clients):
+                client.sweep(now)
+            self._switchboard.pool.sweep()

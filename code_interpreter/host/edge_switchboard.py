@@ -1,0 +1,154 @@
+"""From a request's head to a connection with the server it is for."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from code_interpreter.host import edge_answers as answers
+from code_interpreter.host.edge_address import ENVD_PORT, AddressBook, Api, SandboxPort, SignedFile
+from code_interpreter.host.edge_http import RequestHead
+from code_interpreter.host.edge_routes import Route, Routes, WakeRefused
+from code_interpreter.host.edge_upstream import (
+    Key,
+    PortClosed,
+    Upstream,
+    UpstreamPool,
+    open_sandbox_port,
+    open_unix,
+)
+
+WAKE_SECONDS = 60.0
+TRAFFIC_TOKEN = b"e2b-traffic-access-token"
+
+_API_KEY: Key = ("", 0)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an admitted request goes."""
+
+    key: Key
+    route: Route | None
+    """None for the control plane."""
+
+
+class Switchboard:
+    """Decides on requests, and connects those that may pass."""
+
+    def __init__(self, routes: Routes, api_socket: Path, domain: str | None) -> None:
+        self.pool = UpstreamPool()
+        self._routes = routes
+        self._api_socket = api_socket
+        self._addresses = AddressBook(domain)
+
+    def resolve(self, head: RequestHead) -> Destination:
+        """Where the request goes. Raises `answers.Refused`."""
+        target = self._addresses.target(head)
+        if isinstance(target, Api):
+            return Destination(_API_KEY, None)
+        if isinstance(target, SignedFile):
+            route, port = self._signed(target), ENVD_PORT
+        else:
+            route, port = self._live(target), target.port
+        _admit(head, route, port)
+        return Destination((route.sandbox_id, port), route)
+
+    def head_for(self, destination: Destination, head: RequestHead) -> bytes:
+        """The head as the server shall see it: the traffic token is for the edge alone."""
+        route, port = destination.route, destination.key[1]
+        if route is None:
+            return head.serialize({})
+        if route.mask_request_host is None or port == ENVD_PORT:
+            return head.serialize({}, dropped=(TRAFFIC_TOKEN,))
+        masked = route.mask_request_host.replace("${PORT}", str(port)).encode()
+        original = head.values(b"host")[0]
+        replaced = {b"host": masked, b"x-forwarded-host": original}
+        return head.serialize(replaced, dropped=(TRAFFIC_TOKEN,))
+
+    def take(self, destination: Destination) -> Upstream | None:
+        """A connection that waits idle; None if one has to be opened."""
+        if destination.route is not None and destination.route.paused:
+            return None
+        return self.pool.take(destination.key)
+
+    async def open(self, destination: Destination) -> Upstream:
+        """A new connection, to a sandbox that was woken for it. Raises `answers.Refused`."""
+        if destination.route is None:
+            return await self._open_api()
+        route, (sandbox_id, port) = destination.route, destination.key
+        if route.paused:
+            route = await self._wake(sandbox_id)
+        try:
+            return await open_sandbox_port(route.run_directory, destination.key)
+        except PortClosed:
+            raise answers.port_not_open(sandbox_id, port) from None
+        except TimeoutError:
+            raise answers.no_answer(sandbox_id, port, "it takes no connection") from None
+        except OSError as error:
+            _log.info("sandbox %s is not reachable: %s", sandbox_id, error)
+            raise answers.sandbox_not_found(sandbox_id) from None
+
+    def lost(self, destination: Destination, reason: str) -> answers.Refused:
+        """What to say if the server hung up before it answered."""
+        if destination.route is None:
+            return answers.api_unavailable(reason)
+        sandbox_id, port = destination.key
+        if self._routes.find(sandbox_id) is None:
+            return answers.sandbox_not_found(sandbox_id)
+        return answers.no_answer(sandbox_id, port, reason)
+
+    async def _open_api(self) -> Upstream:
+        try:
+            return await open_unix(self._api_socket, _API_KEY)
+        except OSError as error:  # TimeoutError is one
+            raise answers.api_unavailable(str(error)) from None
+
+    async def _wake(self, sandbox_id: str) -> Route:
+        try:
+            async with asyncio.timeout(WAKE_SECONDS):
+                await self._routes.wake(sandbox_id)
+        except (WakeRefused, TimeoutError) as error:
+            raise answers.still_transitioning(sandbox_id, str(error) or "no answer yet") from None
+        route = self._routes.find(sandbox_id)
+        if route is None:
+            raise answers.sandbox_not_found(sandbox_id)
+        return route
+
+    def _live(self, target: SandboxPort) -> Route:
+        route = self._routes.find(target.sandbox_id)
+        if route is None:
+            raise answers.sandbox_not_found(target.sandbox_id)
+        return route
+
+    def _signed(self, target: SignedFile) -> Route:
+        route = self._routes.find_by_signature(
+            target.path, target.username, target.signature, target.expiration, target.operation
+        )
+        if route is None:
+            raise answers.unknown_signature()
+        return route
+
+
+def _admit(head: RequestHead, route: Route, port: int) -> None:
+    """Whether the sender may reach this port of this sandbox, and may wake it."""
+    sandbox_id = route.sandbox_id
+    if port != ENVD_PORT and not _shows(head, TRAFFIC_TOKEN, route.traffic_token):
+        raise answers.traffic_token_needed(sandbox_id)
+    if not route.paused:
+        return
+    if not route.auto_resume:
+        raise answers.sandbox_not_found(sandbox_id)
+    if port == ENVD_PORT and not _shows(head, b"x-access-token", route.access_token):
+        raise answers.resume_denied(sandbox_id)
+
+
+def _shows(head: RequestHead, name: bytes, token: str | None) -> bool:
+    if token is None:
+        return True
+    values = head.values(name)
+    return len(values) == 1 and hmac.compare_digest(values[0], token.encode())
