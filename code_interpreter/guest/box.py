@@ -43,7 +43,9 @@ def make_layers(config: ViewConfig, request: BoxRequest, user_namespace: int) ->
 
 
 def _overlay(layer: Layer, files: str) -> syscalls.Overlay:
-    return syscalls.Overlay((layer.at,), f"{files}/{layer.name}/upper", f"{files}/{layer.name}/work")
+    return syscalls.Overlay(
+        (layer.at,), f"{files}/{layer.name}/upper", f"{files}/{layer.name}/work"
+    )
 
 
 def _make_id_mapped_layers(

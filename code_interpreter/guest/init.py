@@ -144,6 +144,7 @@ class Init:
             home="/home/user",
             state_directory=box.STATE_DIRECTORY,
             python=self._config.python,
+            jupyter_path="/opt/code-interpreter",
             user_namespace_fd=self._user_namespace,
         )
         with_kernels = self._config.kernel_directory is not None

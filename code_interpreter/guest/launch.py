@@ -13,9 +13,10 @@ import signal
 import struct
 import termios
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from code_interpreter.guest import syscalls
+from code_interpreter.guest import seccomp, syscalls
 from code_interpreter.guest.users import User
 
 
@@ -28,6 +29,8 @@ class Launcher:
 
     def __init__(self, user_namespace_fd: int | None) -> None:
         self._user_namespace_fd = user_namespace_fd
+        if user_namespace_fd is not None:
+            os.set_inheritable(user_namespace_fd, False)
 
     def start(
         self,
@@ -87,7 +90,10 @@ class Launcher:
         stage = 2
         try:
             os.setsid()
-            arrange_descriptors(streams, {report, *pass_fds})
+            keep = {report, *pass_fds}
+            if self._user_namespace_fd is not None:
+                keep.add(self._user_namespace_fd)
+            arrange_descriptors(streams, keep)
             if terminal:
                 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
             reset_signals()
@@ -96,7 +102,7 @@ class Launcher:
             stage = 0
             os.chdir(cwd)
             stage = 1
-            os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606
+            os.execvpe(argv[0], list(argv), dict(env))
         except OSError as error:
             os.write(report, struct.pack("ii", stage, error.errno or 0))
         except BaseException:  # the child must never return into the caller's program
@@ -126,7 +132,14 @@ def arrange_descriptors(streams: tuple[int, int, int], keep: set[int]) -> None:
 def enter_user_namespace(descriptor: int, user: User) -> None:
     """Take on ``user`` inside the namespace for user code; for good."""
     syscalls.setns(descriptor, syscalls.CLONE_NEWUSER)
+    seccomp.install()
     syscalls.drop_bounding_capabilities()
-    os.setgroups(user.groups)
+    if not groups_are_denied():
+        os.setgroups(user.groups)
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
+
+
+def groups_are_denied() -> bool:
+    """In a user namespace with one id the kernel allows no supplementary groups."""
+    return Path("/proc/self/setgroups").read_text().startswith("deny")

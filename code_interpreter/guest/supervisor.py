@@ -64,7 +64,7 @@ class Supervisor:
             os.set_inheritable(descriptor, True)
         module = "code_interpreter.guest.supervisor"
         arguments = [sys.executable, "-m", module, self.name, self.config.dump()]
-        os.execv(sys.executable, arguments)  # noqa: S606
+        os.execv(sys.executable, arguments)
 
 
 def run(name: str, config: GuestConfig) -> None:

@@ -46,10 +46,10 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN = 428, 429, 430
 _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = 431, 432, 442
 
 _PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
-_PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
@@ -112,7 +112,11 @@ def fork_into_namespaces(flags: int) -> int:
     sigchld = 17
     api = ctypes.pythonapi
     api.PyOS_BeforeFork()
-    pid = int(_libc_with_gil.syscall(ctypes.c_long(_SYS_CLONE), ctypes.c_ulong(flags | sigchld), 0, 0, 0, 0))
+    pid = int(
+        _libc_with_gil.syscall(
+            ctypes.c_long(_SYS_CLONE), ctypes.c_ulong(flags | sigchld), 0, 0, 0, 0
+        )
+    )
     if pid == 0:
         api.PyOS_AfterFork_Child()
     else:
@@ -164,7 +168,7 @@ class _MountAttributes(ctypes.Structure):
 
 
 def id_mapped_clone(path: str, user_namespace: int) -> int:
-    """A detached mount of ``path`` whose owners are seen through ``user_namespace`` (Linux 5.12)."""
+    """A detached mount of ``path``, its owners seen through ``user_namespace``."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     tree = _syscall(_SYS_OPEN_TREE, f"open_tree {path}", _AT_FDCWD, _text(path), flags)
     attributes = _MountAttributes(set=_MOUNT_ATTR_IDMAP, user_namespace=user_namespace)
@@ -306,6 +310,13 @@ def set_filesystem_ids(uid: int, gid: int) -> None:
 def set_dumpable(dumpable: bool) -> None:
     """Whether processes of the same uid may look into this one."""
     _prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def set_seccomp_filter(program: bytes) -> None:
+    """Install a filter; ``program`` is a ``struct sock_fprog``."""
+    by_filter = 2
+    buffer = ctypes.create_string_buffer(program)
+    _prctl(_PR_SET_SECCOMP, by_filter, ctypes.addressof(buffer))
 
 
 def become_subreaper() -> None:

@@ -41,7 +41,7 @@ def find_user(name: str) -> User:
 
 
 def current_user(home: Path) -> User:
-    """The account this process runs as, with ``home`` as its home: the only one without isolation."""
+    """The account this process runs as, with ``home`` as its home; there is no other."""
     uid, gid = os.getuid(), os.getgid()
     try:
         entry = pwd.getpwuid(uid)

@@ -17,6 +17,9 @@ from pathlib import Path
 from code_interpreter.guest import syscalls
 from code_interpreter.protocol.boxes import DATA, PACKAGE, SUPERVISOR_ID, ViewConfig
 
+LDCONFIG = "/usr/sbin/ldconfig"
+
+
 def main() -> None:
     config = ViewConfig.load(sys.argv[1])
     if not config.id_mapped:
@@ -33,7 +36,7 @@ def main() -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
-        "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 - in the view's own /tmp
+        "MPLCONFIGDIR": "/tmp/matplotlib",
     }
     os.set_inheritable(config.socket_fd, True)
     arguments = [config.python, "-m", "code_interpreter.guest.forkserver", str(_in_memory(config))]
@@ -103,6 +106,9 @@ def build(config: ViewConfig) -> None:
     syscalls.pivot_root(".", "mnt")
     os.chdir("/")
     syscalls.unmount("/mnt")
+    if "/opt/python" in config.binds and os.path.exists(LDCONFIG):
+        # A Python with a shared library must find its own, not one of /usr.
+        subprocess.run([LDCONFIG], check=False, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def _check_machine() -> None:
 def _digest() -> str:
     sources = resources("template")
     digest = hashlib.sha256()
-    for item in (sys.version, str(base_python()), _PACKAGE.name, str(os.getuid() == 0)):
+    for item in ("2", sys.version, str(base_python()), str(os.getuid() == 0)):
         digest.update(item.encode())
     for path in sorted(sources.rglob("*")):
         if path.is_file():
@@ -158,6 +158,9 @@ def _make_root(root: Path) -> None:
         if Path("/", name).is_symlink():
             (root / name).symlink_to(Path("/", name).readlink())
     _copy_etc(root / "etc")
+    if not python_is_in_usr():
+        (root / "etc/ld.so.conf.d").mkdir(exist_ok=True)
+        (root / "etc/ld.so.conf.d/00-python.conf").write_text("/opt/python/lib\n")
     (root / "etc/sudoers").chmod(0o440)
     (root / "etc/shadow").chmod(0o640)
     (root / "etc/gshadow").chmod(0o640)

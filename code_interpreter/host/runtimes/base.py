@@ -26,7 +26,7 @@ GATEWAY_SOCKET = "gateway.sock"
 PORTS_SOCKET = "ports.sock"
 
 
-class RuntimeFailure(Exception):  # noqa: N818 - "failure" is the noun the callers use
+class RuntimeFailure(Exception):
     """A sandbox could not be made, paused or ended; the message says why and what helps."""
 
 

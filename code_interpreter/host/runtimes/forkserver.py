@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from code_interpreter.protocol.boxes import ViewConfig
 from code_interpreter.host.runtimes.base import RuntimeFailure
+from code_interpreter.protocol.boxes import ViewConfig
 
 WARM_UP_DEADLINE = 120.0
 """Seconds to import everything; a cold disk is slow."""
 ANSWER_DEADLINE = 30.0
 _MESSAGE = 1 << 20
+_PACKAGE_PARENT = Path(__file__).resolve().parents[3]
 
 
 class ForkServerClient:
@@ -53,7 +54,7 @@ class ForkServerClient:
         config = replace(self._config, socket_fd=theirs.fileno())
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
-            "PYTHONPATH": str(Path(__file__).resolve().parents[3]),
+            "PYTHONPATH": str(_PACKAGE_PARENT),
         }
         with self._log.open("ab") as log, theirs:
             self._process = await asyncio.create_subprocess_exec(

@@ -10,10 +10,10 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
-from code_interpreter.protocol.boxes import FULL_RANGE, Layer, ViewConfig
 from code_interpreter.host import cgroups
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
 from code_interpreter.host.runtimes.base import (
@@ -31,8 +31,7 @@ from code_interpreter.host.templates import (
     python_is_in_usr,
     resources,
 )
-
-import sys
+from code_interpreter.protocol.boxes import FULL_RANGE, Layer, ViewConfig
 
 INIT_SOCKET = "init.sock"
 START_DEADLINE = 30.0
@@ -270,5 +269,3 @@ def _view_config(
         single_id=not is_root and ids.uids is None,
         id_mapped=is_root,
     )
-
-
