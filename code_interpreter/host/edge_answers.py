@@ -6,7 +6,7 @@ import json
 from http import HTTPStatus
 
 
-class Refused(Exception):  # noqa: N818 - "refused" says what happened to the request
+class Refused(Exception):
     """The request goes no further; ``body`` says why, as JSON or as plain text."""
 
     def __init__(self, status: int, body: str | dict[str, object]) -> None:

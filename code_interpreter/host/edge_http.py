@@ -32,7 +32,7 @@ _HOP_BY_HOP = frozenset(
 )
 
 
-class Malformed(Exception):  # noqa: N818 - an adjective is what the messages complete
+class Malformed(Exception):
     """The other side does not speak HTTP/1.1 as it should; nothing after this is read."""
 
     def __init__(self, reason: str, status: int = 400) -> None:

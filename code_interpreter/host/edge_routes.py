@@ -25,7 +25,7 @@ class Route:
     """What servers in the sandbox see as ``Host``; ``${PORT}`` stands for the port."""
 
 
-class WakeRefused(Exception):  # noqa: N818 - "refused" says what happened to the request
+class WakeRefused(Exception):
     """The sandbox cannot be resumed now; the message says why."""
 
 

@@ -35,7 +35,7 @@ SUPERVISOR_SOCKETS = {ENVD_PORT: ENVD_SOCKET, GATEWAY_PORT: GATEWAY_SOCKET}
 _UNIX_PATH_BYTES = 107
 
 
-class PortClosed(Exception):  # noqa: N818 - a state of the port, not an error of ours
+class PortClosed(Exception):
     """Nothing listens on the port inside the sandbox."""
 
 
