@@ -1,0 +1,93 @@
+"""The filter, installed for real in a child process."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from code_interpreter.guest import seccomp
+
+_PROBE = """
+import ctypes, errno, json, os, sys
+from code_interpreter.guest import seccomp, syscalls
+syscalls.unshare(syscalls.CLONE_NEWUSER)
+seccomp.install()
+libc = ctypes.CDLL(None, use_errno=True)
+answers = {}
+for name, number, *arguments in json.loads(sys.argv[1]):
+    ctypes.set_errno(0)
+    result = libc.syscall(number, *(ctypes.c_long(value) for value in arguments))
+    answers[name] = ctypes.get_errno() if result < 0 else 0
+print(json.dumps(answers))
+"""
+_COLUMN = {"x86_64": 0, "aarch64": 1}.get(platform.machine())
+
+pytestmark = pytest.mark.skipif(_COLUMN is None, reason="no filter for this architecture")
+
+
+def _probe(calls: list[tuple[object, ...]]) -> dict[str, int]:
+    command = [sys.executable, "-c", _PROBE, json.dumps(calls)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 0, result.stderr
+    answers: dict[str, int] = json.loads(result.stdout)
+    return answers
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [(seccomp.REFUSED, errno.EPERM), (seccomp.MISSING, errno.ENOSYS)],
+    ids=["refused", "missing"],
+)
+def test_every_listed_call_is_answered_with_its_error(
+    table: dict[str, tuple[int | None, int | None]], code: int
+) -> None:
+    assert _COLUMN is not None
+    # An invalid first argument: were a call let through, the kernel would say EBADF, EFAULT, …
+    calls = [
+        (name, columns[_COLUMN], -1, 0, 0, 0, 0)
+        for name, columns in table.items()
+        if columns[_COLUMN] is not None
+    ]
+    assert _probe(calls) == {str(call[0]): code for call in calls}
+
+
+@pytest.mark.security
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
+def test_arguments_are_looked_at() -> None:
+    socket, ioctl, clone, sigchld = 41, 16, 56, 17
+    stream = 1
+    answers = _probe(
+        [
+            ("packet", socket, 17, 3, 0),
+            ("alg", socket, 38, 5, 0),
+            ("vsock", socket, 40, stream, 0),
+            ("inet", socket, 2, stream, 0),
+            ("unix", socket, 1, stream, 0),
+            ("tiocsti", ioctl, 0, 0x5412, 0),
+            ("new user namespace", clone, 0x10000000 | sigchld, 0, 0, 0, 0),
+            ("new mount namespace", clone, 0x00020000 | sigchld, 0, 0, 0, 0),
+        ]
+    )
+    assert answers == {
+        "packet": errno.EAFNOSUPPORT,
+        "alg": errno.EAFNOSUPPORT,
+        "vsock": errno.EAFNOSUPPORT,
+        "inet": 0,
+        "unix": 0,
+        "tiocsti": errno.EPERM,
+        "new user namespace": errno.EPERM,
+        "new mount namespace": errno.EPERM,
+    }
+
+
+def test_filter_fits_the_kernel() -> None:
+    for machine in ("x86_64", "aarch64"):
+        assert len(seccomp.compile_filter(machine)) // 8 < 4096
+    assert ctypes.sizeof(ctypes.c_void_p) == 8
