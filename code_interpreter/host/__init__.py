@@ -1,0 +1,1 @@
+"""What runs on the machine: control plane, store, lifecycle, edge and runtimes."""

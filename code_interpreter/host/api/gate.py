@@ -1,0 +1,94 @@
+"""What every request passes before its route: the key, the size of its body, the raw path."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from code_interpreter.host.api.errors import error_response
+
+PUBLIC = frozenset({"/health", "/openapi.json"})
+"""Paths that need no key."""
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
+
+class BodyTooLarge(Exception):
+    """Raised into the application by `Gate`, and answered by it."""
+
+
+class Gate:
+    """ASGI middleware, around all routes.
+
+    Paths stay percent-encoded for routing, so that a name with a ``/`` in it is one
+    segment; routes decode their parameters themselves.
+    """
+
+    def __init__(self, app: ASGIApp, *, api_key: str) -> None:
+        self._app = app
+        self._key = api_key.encode()
+        self.last_request = time.monotonic()
+        """When a request last began or ended; for hosts that stop when idle."""
+        self.under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self.under_way += 1
+        try:
+            await self._check(scope, receive, send)
+        finally:
+            self.under_way -= 1
+            self.last_request = time.monotonic()
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if scope["path"] not in PUBLIC and not self._is_known(headers):
+            message = (
+                "the API key is wrong" if _given_key(headers) else "an API key is needed"
+            ) + ": send it as X-API-KEY (E2B_API_KEY of the clients)"
+            await error_response(401, message)(scope, receive, send)
+            return
+        scope = {**scope, "path": scope.get("raw_path", b"").decode("ascii", "replace")}
+        bounded = _Bounded(receive, send)
+        try:
+            await self._app(scope, bounded.receive, bounded.send)
+        except BodyTooLarge:
+            message = f"the body is larger than {MAX_BODY_BYTES} bytes"
+            if not bounded.answered:
+                await error_response(413, message)(scope, receive, send)
+
+    def _is_known(self, headers: Headers) -> bool:
+        return secrets.compare_digest(_given_key(headers).encode(), self._key)
+
+
+def _given_key(headers: Headers) -> str:
+    key = headers.get("x-api-key")
+    if key is not None:
+        return key
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+class _Bounded:
+    """Counts the body's bytes as they come."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._left = MAX_BODY_BYTES
+        self.answered = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise BodyTooLarge
+        return message
+
+    async def send(self, message: Message) -> None:
+        self.answered = True
+        await self._send(message)

@@ -1,0 +1,164 @@
+"""Making boxes and doing away with them, without leaving anything behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import string
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from code_interpreter.host.errors import NotFound
+from code_interpreter.host.guest_link import GuestLink, GuestUnreachable
+from code_interpreter.host.records import Phase, Record
+from code_interpreter.host.registry import Registry
+from code_interpreter.host.runtimes.base import (
+    Box,
+    Limits,
+    RuntimeFailure,
+    SandboxRuntime,
+    SandboxSpec,
+)
+from code_interpreter.host.tasks import Tasks
+
+INTRODUCTION_DEADLINE = 60.0
+"""Seconds that envd and the gateway of a new box have for their first answer."""
+RETRY_PAUSE = 5.0
+"""Seconds until the pool tries again after a failure."""
+NO_PID = 4_194_305
+"""Above PID_MAX_LIMIT (proc(5)): the pid of no process."""
+_ALPHABET = string.ascii_lowercase + string.digits
+_log = logging.getLogger(__name__)
+
+
+class Templates(Protocol):
+    """The templates that this host knows."""
+
+    def names(self) -> Collection[str]:
+        """Names that a sandbox can be made from."""
+
+    async def prepare(self, name: str, progress: Callable[[str], None]) -> object:
+        """Have the template's files on this machine. Raises `RuntimeFailure`."""
+
+
+def new_sandbox_id() -> str:
+    """E2B's form: an ``i``, then lower-case letters and digits; no ``-`` (host names)."""
+    return "i" + "".join(secrets.choice(_ALPHABET) for _ in range(20))
+
+
+def check_template(templates: Templates, name: str) -> str:
+    """The template's plain name. Raises `NotFound`."""
+    plain = name.lower().removesuffix(":default")
+    if plain not in templates.names():
+        known = ", ".join(sorted(templates.names()))
+        raise NotFound(f"template {name!r} was not found; this host has: {known}")
+    return plain
+
+
+class Boxes:
+    """Makes boxes, keeps a few ready, ends them.
+
+    A record in the phase CREATING is stored before a box is made, so that a host that
+    dies half-way leads its successor to what there is to clean up.
+    """
+
+    def __init__(
+        self,
+        runtime: SandboxRuntime,
+        templates: Templates,
+        registry: Registry,
+        tasks: Tasks,
+        run_root: Path,
+    ) -> None:
+        self._runtime = runtime
+        self._templates = templates
+        self._registry = registry
+        self._tasks = tasks
+        self._run_root = run_root
+        self._ready: deque[Record] = deque()
+        self._taken = asyncio.Event()
+
+    async def make(self, template: str, limits: Limits) -> Record:
+        """A record in the phase CREATING, with its box. Raises `RuntimeFailure`."""
+        await self._templates.prepare(template, _log.info)
+        record = Record(new_sandbox_id(), template, Phase.CREATING, limits)
+        await self._registry.put(record)
+        try:
+            box = await self._runtime.create(SandboxSpec(record.sandbox_id, template, limits))
+        except BaseException:
+            await self.discard_shielded(record)
+            raise
+        return replace(record, box=box)
+
+    async def introduce(self, record: Record) -> None:
+        """Hand the box its tokens and variables. Raises `RuntimeFailure`, soon if it dies."""
+        box = record.live_box
+        link = GuestLink(box.run_directory)
+        dead = self._tasks.spawn(self._runtime.wait(box), f"life of {box.sandbox_id}")
+        told = self._tasks.spawn(_quietly(link.introduce(record)), f"init of {box.sandbox_id}")
+        try:
+            await asyncio.wait(
+                {dead, told},
+                timeout=INTRODUCTION_DEADLINE,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            problem = told.result() if told.done() else "it ended" if dead.done() else "time-out"
+        finally:
+            dead.cancel()
+            told.cancel()
+        if problem is not None:
+            raise RuntimeFailure(f"the new sandbox does not answer: {problem}")
+
+    async def discard(self, record: Record) -> None:
+        """End the record's box, if there is one, and forget the record."""
+        await self._runtime.kill(record.box or self.trace(record.sandbox_id, record.template))
+        await self._registry.remove(record.sandbox_id)
+
+    async def discard_shielded(self, record: Record) -> None:
+        """`discard` that goes on when the caller is cancelled."""
+        task = self._tasks.spawn(self.discard(record), f"discard {record.sandbox_id}")
+        await asyncio.shield(task)
+
+    def trace(self, sandbox_id: str, template: str) -> Box:
+        """What is known of a box whose making was cut short: its name and directory."""
+        directory = self._run_root / sandbox_id
+        return Box(sandbox_id, self._runtime.name, NO_PID, 0, directory, template)
+
+    # --- the pool -----------------------------------------------------------------------
+
+    def take_ready(self, template: str, limits: Limits) -> Record | None:
+        """A ready box of exactly this kind, if there is one."""
+        for record in self._ready:
+            if (record.template, record.limits) == (template, limits):
+                self._ready.remove(record)
+                self._taken.set()
+                return record
+        return None
+
+    async def keep_ready(self, template: str, limits: Limits, size: int) -> None:
+        """Keep so many boxes of one kind ready, until cancelled."""
+        while True:
+            self._taken.clear()
+            try:
+                while len(self._ready) < size:
+                    record = (await self.make(template, limits)).moved(Phase.POOLED)
+                    await self._registry.put(record)
+                    self._ready.append(record)
+            except Exception as error:
+                _log.warning("no sandbox could be made ready: %s", error)
+                await asyncio.sleep(RETRY_PAUSE)
+                continue
+            await self._taken.wait()
+
+
+async def _quietly(request: Coroutine[Any, Any, None]) -> str | None:
+    """None, or what went wrong."""
+    try:
+        await request
+    except GuestUnreachable as error:
+        return str(error)
+    return None

@@ -1,0 +1,345 @@
+"""The life of sandboxes: made, found, paused, resumed, timed out, ended, adopted.
+
+Rules of this file:
+
+* A sandbox is changed only by who has claimed it (`Registry.claim`), and only along
+  `records.TRANSITIONS`.
+* Callers learn of a sandbox when it is ready and stored, and of its end when nothing of
+  it is left; from the first moment of ending it cannot be reached any more.
+* Every task has the owner `Tasks`; every wait for a box has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from code_interpreter.host.boxes import Boxes, Templates, check_template
+from code_interpreter.host.errors import (
+    BadRequest,
+    Conflict,
+    HostFailure,
+    NotFound,
+    NotReady,
+    TooManySandboxes,
+)
+from code_interpreter.host.expiry import Expiry
+from code_interpreter.host.idempotency import Repetitions
+from code_interpreter.host.journal import Journal
+from code_interpreter.host.limits import LimitPolicy
+from code_interpreter.host.records import Phase, Record, now
+from code_interpreter.host.registry import Entry, Registry
+from code_interpreter.host.runtimes.base import (
+    PolicyNotEnforceable,
+    RuntimeFailure,
+    SandboxRuntime,
+)
+from code_interpreter.host.settings import Settings
+from code_interpreter.host.store import Store
+from code_interpreter.host.tasks import Tasks
+from code_interpreter.host.wishes import Wish, check_timeout
+
+PAUSE_RETRY = 30
+"""Seconds after which an automatic pause that failed is tried again."""
+_log = logging.getLogger(__name__)
+
+
+class Lifecycle:
+    """All sandboxes of one host."""
+
+    def __init__(
+        self, settings: Settings, runtime: SandboxRuntime, store: Store, templates: Templates
+    ) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._store = store
+        self._templates = templates
+        self._tasks = Tasks()
+        self._making = 0
+        self._stopping = False
+        self._repetitions = Repetitions()
+        self._expiry = Expiry(self._running, self._tasks, self._time_out)
+        self.last_end = time.monotonic()
+        """When a sandbox last ended; for hosts that stop when idle."""
+        self.registry = Registry(store)
+        self.journal = Journal()
+        self.limits = LimitPolicy(settings, runtime)
+        self.boxes = Boxes(
+            runtime, templates, self.registry, self._tasks, settings.data_dir / "run"
+        )
+        self.on_unreachable: Callable[[str], None] = lambda sandbox_id: None
+        """Called at the moment from which a sandbox cannot be reached: cut its connections."""
+
+    # --- start and stop -----------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Adopt what lives, clean up what does not, begin to watch and to time out."""
+        for record in await self._store.load():
+            await self._adopt(record)
+        self._tasks.spawn(self._expiry.run(), "expiry")
+        if self._settings.pool_size:
+            template = check_template(self._templates, self._settings.pool_template)
+            pool = self.boxes.keep_ready(template, self.limits.defaults, self._settings.pool_size)
+            self._tasks.spawn(pool, "pool")
+
+    async def stop(self, *, end_sandboxes: bool) -> None:
+        """No new sandboxes; with ``end_sandboxes`` the live ones end, else they live on."""
+        self._stopping = True
+        await self._tasks.close()
+        doomed = [
+            record
+            for record in self.registry.everything()
+            if end_sandboxes or record.phase in (Phase.POOLED, Phase.CREATING)
+        ]
+        async with asyncio.TaskGroup() as group:
+            for record in doomed:
+                self.on_unreachable(record.sandbox_id)
+                group.create_task(self._discard_logged(record))
+        await self._tasks.close()
+
+    async def _adopt(self, record: Record) -> None:
+        box = record.box
+        if box is None or record.phase in (Phase.CREATING, Phase.POOLED, Phase.ENDING):
+            await self._discard_logged(record)
+            return
+        if box.runtime != self._runtime.name:
+            raise RuntimeFailure(
+                f"sandbox {record.sandbox_id} was made by the runtime {box.runtime!r}, and this "
+                f"host runs {self._runtime.name!r}: start with --runtime {box.runtime}, or "
+                "choose another data directory"
+            )
+        if not await self._runtime.adopt(box):
+            _log.warning("sandbox %s has died while no host was running", record.sandbox_id)
+            await self._store.delete(record.sandbox_id)
+            return
+        if record.phase in (Phase.PAUSING, Phase.RESUMING):
+            await self._runtime.resume(box)
+            record = replace(record, phase=Phase.RUNNING)
+        self._watch(await self.registry.put(record))
+        self._repetitions.remember(record)
+        _log.info("sandbox %s is adopted", record.sandbox_id)
+
+    async def _discard_logged(self, record: Record) -> None:
+        try:
+            await self.boxes.discard(record)
+        except RuntimeFailure as error:
+            _log.error("sandbox %s could not be ended: %s", record.sandbox_id, error)
+
+    # --- create -------------------------------------------------------------------------
+
+    async def create(self, wish: Wish) -> Record:
+        """A running sandbox. Raises `HostError`; then nothing of it is left."""
+        if wish.idempotency_key is None:
+            return await self._create(wish)
+        return await self._repetitions.once(wish, self._create, self.registry.find)
+
+    async def _create(self, wish: Wish) -> Record:
+        template = check_template(self._templates, wish.template)
+        check_timeout(wish.timeout, self._settings.max_timeout)
+        limits = self.limits.choose(wish.limits)
+        self._check_internet(wish)
+        with self._admission():
+            made = self.boxes.take_ready(template, limits)
+            try:
+                made = made or await self.boxes.make(template, limits)
+                record = await self._introduce(made, wish)
+            except PolicyNotEnforceable as error:
+                raise BadRequest(str(error)) from error
+            except RuntimeFailure as error:
+                _log.error("a sandbox could not be made: %s", error)
+                raise HostFailure(f"the sandbox could not be made: {error}") from error
+        self._expiry.changed()
+        self.journal.note(record.sandbox_id, "sandbox started", template=template)
+        return record
+
+    def _check_internet(self, wish: Wish) -> None:
+        if wish.cuts_internet and not getattr(self._runtime, "cuts_internet", True):
+            raise BadRequest(
+                f"the runtime {self._runtime.name!r} cannot keep a sandbox off the internet: leave "
+                "allow_internet_access out, or use the runtime 'namespaces'"
+            )
+
+    @contextmanager
+    def _admission(self) -> Iterator[None]:
+        if self._stopping:
+            raise NotReady("this host is stopping")
+        if len(self.registry) + self._making >= self._settings.max_sandboxes:
+            raise TooManySandboxes(
+                f"this host runs its maximum of {self._settings.max_sandboxes} sandboxes; end "
+                "some, or start it with a higher CODE_INTERPRETER_MAX_SANDBOXES"
+            )
+        self._making += 1
+        try:
+            yield
+        finally:
+            self._making -= 1
+
+    async def _introduce(self, made: Record, wish: Wish) -> Record:
+        try:
+            record = _granted(made, wish)
+            await self.boxes.introduce(record)
+            self._watch(await self.registry.put(record))
+        except BaseException:
+            await self.boxes.discard_shielded(made)
+            raise
+        return record
+
+    # --- change -------------------------------------------------------------------------
+
+    async def kill(self, sandbox_id: str) -> None:
+        """End a sandbox. Raises `NotFound`, `Conflict`, `HostFailure`."""
+        async with self.registry.claim(sandbox_id) as entry:
+            await self._end(entry, "sandbox ended")
+
+    async def set_timeout(self, sandbox_id: str, seconds: int) -> None:
+        """The sandbox ends so many seconds from now. Raises `HostError`."""
+        check_timeout(seconds, self._settings.max_timeout, least=0)
+        async with self.registry.claim(sandbox_id) as entry:
+            _check_running(entry.record)
+            await self.registry.put(entry.record.lasting(seconds))
+        self._expiry.changed()
+
+    async def extend(self, sandbox_id: str, seconds: int) -> None:
+        """Like `set_timeout`, but never makes it shorter."""
+        check_timeout(seconds, self._settings.max_timeout, least=0)
+        async with self.registry.claim(sandbox_id) as entry:
+            _check_running(entry.record)
+            await self._extend(entry, seconds)
+
+    async def connect(
+        self, sandbox_id: str, seconds: int, *, memory: bool = True
+    ) -> tuple[Record, bool]:
+        """The sandbox, running for at least so long, and whether it had to be resumed."""
+        check_timeout(seconds, self._settings.max_timeout)
+        async with self.registry.claim(sandbox_id) as entry:
+            if entry.record.phase is Phase.RUNNING:
+                return await self._extend(entry, seconds), False
+            if not memory:
+                raise BadRequest("a resume without memory is not supported by this host")
+            return await self._resume(entry, seconds), True
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Stop the sandbox in memory. Raises `Conflict` if it is paused."""
+        async with self.registry.claim(sandbox_id) as entry:
+            _check_running(entry.record)
+            await self._pause(entry)
+
+    async def wake(self, sandbox_id: str) -> None:
+        """Resume for traffic, with the time-out that it was made with."""
+        async with self.registry.claim(sandbox_id) as entry:
+            if entry.record.phase is Phase.PAUSED:
+                await self._resume(entry, entry.record.timeout)
+
+    # --- steps, by who has claimed the sandbox ------------------------------------------
+
+    async def _extend(self, entry: Entry, seconds: int) -> Record:
+        longer = entry.record.lasting(seconds)
+        if longer.end_at > entry.record.end_at:
+            await self.registry.put(longer)
+            self._expiry.changed()
+        return entry.record
+
+    async def _pause(self, entry: Entry) -> None:
+        record = await self.registry.move(entry, Phase.PAUSING)
+        try:
+            await self._runtime.pause(record.live_box)
+        except RuntimeFailure as error:
+            await self.registry.move(entry, Phase.RUNNING)
+            raise HostFailure(
+                f"sandbox {record.sandbox_id} could not be paused: {error}"
+            ) from error
+        await self.registry.put(replace(record.moved(Phase.PAUSED), end_at=now()))
+        self.on_unreachable(record.sandbox_id)
+        self.journal.note(record.sandbox_id, "sandbox paused")
+
+    async def _resume(self, entry: Entry, seconds: int) -> Record:
+        record = await self.registry.move(entry, Phase.RESUMING)
+        try:
+            await self._runtime.resume(record.live_box)
+        except RuntimeFailure as error:
+            await self.registry.move(entry, Phase.PAUSED)
+            raise HostFailure(
+                f"sandbox {record.sandbox_id} could not be resumed: {error}"
+            ) from error
+        await self.registry.put(record.moved(Phase.RUNNING).lasting(seconds))
+        self._expiry.changed()
+        self.journal.note(record.sandbox_id, "sandbox resumed")
+        return entry.record
+
+    async def _end(self, entry: Entry, message: str) -> None:
+        if entry.watcher is not None:
+            entry.watcher.cancel()
+        record = entry.record
+        if record.phase is not Phase.ENDING:
+            record = await self.registry.move(entry, Phase.ENDING)
+        self.on_unreachable(record.sandbox_id)
+        self.last_end = time.monotonic()
+        self.journal.forget(record.sandbox_id)
+        try:
+            await self.boxes.discard(record)
+        except RuntimeFailure as error:
+            raise HostFailure(f"sandbox {record.sandbox_id} could not be ended: {error}") from error
+        _log.info("%s: %s", record.sandbox_id, message)
+
+    # --- by themselves ------------------------------------------------------------------
+
+    def _running(self) -> Iterator[Record]:
+        return (record for record in self.registry.visible() if record.phase is Phase.RUNNING)
+
+    async def _time_out(self, sandbox_id: str) -> None:
+        with suppress(NotFound):
+            async with self.registry.claim(sandbox_id) as entry:
+                if entry.record.phase is not Phase.RUNNING or entry.record.end_at > now():
+                    return
+                if not entry.record.auto_pause:
+                    await self._end(entry, "time-out")
+                    return
+                try:
+                    await self._pause(entry)
+                except HostFailure as error:
+                    _log.error("%s; its state is kept, and it is tried again", error)
+                    await self.registry.put(entry.record.lasting(PAUSE_RETRY))
+
+    def _watch(self, entry: Entry) -> None:
+        sandbox_id = entry.record.sandbox_id
+        entry.watcher = self._tasks.spawn(self._see_it_die(sandbox_id), f"watch {sandbox_id}")
+
+    async def _see_it_die(self, sandbox_id: str) -> None:
+        record = self.registry.get(sandbox_id)
+        await self._runtime.wait(record.live_box)
+        _log.warning("sandbox %s has died by itself", sandbox_id)
+        self._tasks.spawn(self._bury(sandbox_id), f"burial of {sandbox_id}")
+
+    async def _bury(self, sandbox_id: str) -> None:
+        with suppress(NotFound):
+            async with self.registry.claim(sandbox_id) as entry:
+                await self._end(entry, "died by itself")
+
+
+def _granted(made: Record, wish: Wish) -> Record:
+    """The record of the box with what the caller asked for, and its tokens."""
+    return replace(
+        made.moved(Phase.RUNNING),
+        started_at=now(),
+        timeout=wish.timeout,
+        access_token=secrets.token_hex(32),
+        traffic_token=secrets.token_hex(32) if wish.private_traffic else None,
+        metadata=wish.metadata,
+        env_vars=wish.env_vars,
+        auto_pause=wish.auto_pause,
+        auto_resume=wish.auto_resume,
+        allow_internet_access=wish.allow_internet_access,
+        network=wish.network,
+        idempotency_key=wish.idempotency_key,
+        request_digest=wish.digest,
+    ).lasting(wish.timeout)
+
+
+def _check_running(record: Record) -> None:
+    if record.phase is not Phase.RUNNING:
+        raise Conflict(f"sandbox {record.sandbox_id} is paused; connect to it to resume it")

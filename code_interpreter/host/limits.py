@@ -1,0 +1,96 @@
+"""What a sandbox may use: the host's defaults, the caller's wishes, the host's maxima."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import psutil
+
+from code_interpreter.host.errors import BadRequest
+from code_interpreter.host.runtimes.base import Limits, SandboxRuntime
+from code_interpreter.host.settings import Settings
+
+MIB = 1024 * 1024
+
+
+@runtime_checkable
+class KnowsWhatItEnforces(Protocol):
+    """A runtime that cannot hold a sandbox to every limit, and says so beforehand."""
+
+    def enforceable(self, limits: Limits) -> Limits:
+        """The given limits without those that this machine cannot enforce."""
+
+
+class LimitPolicy:
+    def __init__(self, settings: Settings, runtime: SandboxRuntime) -> None:
+        machine = machine_limits(settings.data_dir)
+        self._maxima = replace(
+            machine,
+            memory_bytes=_bytes(settings.max_memory_mb) or machine.memory_bytes,
+            cpu_count=settings.max_cpu_count or machine.cpu_count,
+            disk_bytes=_bytes(settings.max_disk_mb) or machine.disk_bytes,
+        )
+        wanted = self._at_most_maxima(
+            Limits(
+                memory_bytes=_bytes(settings.default_memory_mb),
+                cpu_count=settings.default_cpu_count,
+                pids=settings.default_pids,
+                disk_bytes=_bytes(settings.default_disk_mb),
+            )
+        )
+        self.defaults = wanted
+        if isinstance(runtime, KnowsWhatItEnforces):
+            self.defaults = runtime.enforceable(wanted)
+        self.dropped = tuple(
+            item.name
+            for item in fields(Limits)
+            if getattr(wanted, item.name) != getattr(self.defaults, item.name)
+        )
+        """Defaults that cannot be enforced here; said to the user when the host starts."""
+
+    def choose(self, wished: Limits) -> Limits:
+        """Wishes over defaults. Raises `BadRequest` above a maximum."""
+        for item in fields(Limits):
+            wish, maximum = getattr(wished, item.name), getattr(self._maxima, item.name)
+            if wish is not None and maximum is not None and wish > maximum:
+                raise BadRequest(
+                    f"{item.name} {wish} is more than this host allows a sandbox: {maximum}"
+                )
+        given = {
+            item.name: getattr(wished, item.name)
+            for item in fields(Limits)
+            if getattr(wished, item.name) is not None
+        }
+        return replace(self.defaults, **given)
+
+    def effective(self, limits: Limits) -> tuple[int, int, int]:
+        """Cores, MiB of memory and MiB of disk to show; the machine's where nothing limits."""
+        cores = limits.cpu_count or self._maxima.cpu_count or 1
+        memory = limits.memory_bytes or self._maxima.memory_bytes or 0
+        disk = limits.disk_bytes or self._maxima.disk_bytes or 0
+        return max(1, round(cores)), memory // MIB, disk // MIB
+
+    def _at_most_maxima(self, limits: Limits) -> Limits:
+        capped = {}
+        for item in fields(Limits):
+            value, maximum = getattr(limits, item.name), getattr(self._maxima, item.name)
+            both = [number for number in (value, maximum) if number is not None]
+            capped[item.name] = None if value is None else min(both)
+        return Limits(**capped)
+
+
+def machine_limits(directory: Path) -> Limits:
+    """What this machine has; the disk is the one of ``directory``."""
+    return Limits(
+        memory_bytes=psutil.virtual_memory().total,
+        cpu_count=float(os.cpu_count() or 1),
+        disk_bytes=shutil.disk_usage(directory).total,
+    )
+
+
+def _bytes(mebibytes: int | None) -> int | None:
+    return None if mebibytes is None else mebibytes * MIB

@@ -1,0 +1,96 @@
+"""All sandboxes of this host: in memory for answering, in the store for the next start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+from code_interpreter.host.errors import Conflict, sandbox_not_found
+from code_interpreter.host.records import VISIBLE, Phase, Record
+from code_interpreter.host.store import Store
+
+CLAIM_DEADLINE = 60.0
+"""Seconds to wait for another change of the same sandbox."""
+
+
+class Entry:
+    """A sandbox in memory. Its record is replaced only by who has claimed it."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.lock = asyncio.Lock()
+        self.watcher: asyncio.Task[None] | None = None
+
+
+class Registry:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: dict[str, Entry] = {}
+
+    def __len__(self) -> int:
+        """Sandboxes that somebody was told of."""
+        return sum(1 for _ in self.visible())
+
+    def visible(self) -> Iterator[Record]:
+        for entry in self._entries.values():
+            if entry.record.phase in VISIBLE:
+                yield entry.record
+
+    def everything(self) -> list[Record]:
+        return [entry.record for entry in self._entries.values()]
+
+    def find(self, sandbox_id: str) -> Record | None:
+        entry = self._entries.get(sandbox_id)
+        return entry.record if entry and entry.record.phase in VISIBLE else None
+
+    def get(self, sandbox_id: str) -> Record:
+        """Raises `NotFound`."""
+        record = self.find(sandbox_id)
+        if record is None:
+            raise sandbox_not_found(sandbox_id)
+        return record
+
+    def entry(self, sandbox_id: str) -> Entry:
+        return self._entries[sandbox_id]
+
+    async def put(self, record: Record) -> Entry:
+        """Store a record, new or changed; it is seen once it is stored."""
+        await self._store.save(record)
+        entry = self._entries.get(record.sandbox_id)
+        if entry is None:
+            entry = self._entries[record.sandbox_id] = Entry(record)
+        entry.record = record
+        return entry
+
+    async def move(self, entry: Entry, phase: Phase) -> Record:
+        """Change the phase. It is seen at once: nobody may use a sandbox on its way out."""
+        entry.record = entry.record.moved(phase)
+        await self._store.save(entry.record)
+        return entry.record
+
+    async def remove(self, sandbox_id: str) -> None:
+        self._entries.pop(sandbox_id, None)
+        await self._store.delete(sandbox_id)
+
+    @asynccontextmanager
+    async def claim(self, sandbox_id: str) -> AsyncIterator[Entry]:
+        """The only one to change this sandbox, for the length of the block.
+
+        Raises `NotFound`, and `Conflict` if another change of it takes too long.
+        """
+        self.get(sandbox_id)
+        entry = self._entries[sandbox_id]
+        try:
+            async with asyncio.timeout(CLAIM_DEADLINE):
+                await entry.lock.acquire()
+        except TimeoutError:
+            raise Conflict(
+                f"sandbox {sandbox_id} is still transitioning; try again in a moment"
+            ) from None
+        try:
+            if self._entries.get(sandbox_id) is not entry or entry.record.phase not in VISIBLE:
+                raise sandbox_not_found(sandbox_id)
+            yield entry
+        finally:
+            entry.lock.release()

@@ -1,0 +1,66 @@
+"""Everything that can be set on a host, read once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RuntimeName(StrEnum):
+    """How sandboxes are kept apart. ``auto`` is the best one that is not ``process``."""
+
+    AUTO = "auto"
+    NAMESPACES = "namespaces"
+    PROCESS = "process"
+
+
+def default_data_directory() -> Path:
+    return Path(platformdirs.user_data_dir("code-interpreter"))
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable ``CODE_INTERPRETER_<FIELD>``.
+
+    Durations are seconds. A maximum of None is what the machine has.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CODE_INTERPRETER_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    data_dir: Path = Field(default_factory=default_data_directory)
+    host: str = "127.0.0.1"
+    """The address to listen on. Anything but a loopback address is reachable by others."""
+    port: int = Field(default=7070, ge=0, le=65535)
+    """0 takes a free one."""
+    domain: str | None = None
+    """Sandboxes are also reached as ``<port>-<id>.<domain>``; default ``localhost:<port>``."""
+    api_key: SecretStr | None = None
+    """Default: made on first start and kept in the data directory."""
+    runtime: RuntimeName = RuntimeName.AUTO
+
+    idle_stop: float = Field(default=900, ge=0)
+    """An embedded host without sandboxes or requests for so long stops; 0: never."""
+    max_timeout: int = Field(default=30 * 24 * 3600, gt=0)
+    """The longest time a sandbox may be given at once."""
+    max_sandboxes: int = Field(default=500, gt=0)
+    pool_size: int = Field(default=0, ge=0)
+    """Sandboxes that are kept ready, so that a create need not wait for one."""
+    pool_template: str = "code-interpreter-v1"
+
+    default_memory_mb: int = Field(default=2048, gt=0)
+    default_cpu_count: float = Field(default=2, gt=0)
+    default_pids: int = Field(default=1024, gt=0)
+    default_disk_mb: int | None = Field(default=None, gt=0)
+    max_memory_mb: int | None = Field(default=None, gt=0)
+    max_cpu_count: float | None = Field(default=None, gt=0)
+    max_disk_mb: int | None = Field(default=None, gt=0)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
