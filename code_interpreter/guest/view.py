@@ -36,6 +36,7 @@ def main() -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
         "MPLCONFIGDIR": "/tmp/matplotlib",
     }
     os.set_inheritable(config.socket_fd, True)
