@@ -7,7 +7,7 @@ import os
 import socket
 from pathlib import Path
 
-from code_interpreter.guest import syscalls
+from code_interpreter.guest import disk, syscalls
 from code_interpreter.protocol.boxes import DATA, SUPERVISOR_ID, BoxRequest, Layer, ViewConfig
 
 NEW_ROOT = "/mnt"
@@ -31,15 +31,29 @@ _READ_ONLY = ("/proc/sys", "/proc/bus", "/proc/fs", "/proc/irq", *_HIDDEN_FILES_
 def make_layers(config: ViewConfig, request: BoxRequest, user_namespace: int) -> list[int]:
     """Detached overlay mounts for the box, one a layer. Runs in the fork server."""
     files = f"{DATA}/sandboxes/{request.sandbox_id}"
+    if request.disk_image is None:
+        return _make_layers_in(files, config, request, user_namespace)
+    os.makedirs(files)
+    disk.copy_sparse(request.disk_image, f"{files}/disk.img")
+    mounted = f"{files}/disk"
+    disk.mount_image(f"{files}/disk.img", mounted)
+    try:
+        return _make_layers_in(mounted, config, request, user_namespace)
+    finally:
+        syscalls.unmount(mounted)  # the overlays hold on to it
+
+
+def _make_layers_in(
+    files: str, config: ViewConfig, request: BoxRequest, user_namespace: int
+) -> list[int]:
     for layer in config.layers:
         for part in ("upper", "work"):
             os.makedirs(f"{files}/{layer.name}/{part}", 0o755, exist_ok=True)
-    if not config.id_mapped:
-        return [
-            syscalls.overlay_mount(_overlay(layer, files), user_xattr=True)
-            for layer in config.layers
-        ]
-    return _make_id_mapped_layers(config, request, files, user_namespace)
+    if config.id_mapped:
+        return _make_id_mapped_layers(config, request, files, user_namespace)
+    return [
+        syscalls.overlay_mount(_overlay(layer, files), user_xattr=True) for layer in config.layers
+    ]
 
 
 def _overlay(layer: Layer, files: str) -> syscalls.Overlay:

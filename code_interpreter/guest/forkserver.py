@@ -84,7 +84,9 @@ class ForkServer:
         self._say(answer)
 
     def _create(self, request: dict[str, Any]) -> int:
-        box_request = BoxRequest(request["sandbox_id"], request["first_id"])
+        box_request = BoxRequest(
+            request["sandbox_id"], request["first_id"], request.get("disk_image")
+        )
         run_directory = f"{DATA}/run/{box_request.sandbox_id}"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log = os.open(f"{run_directory}/box.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

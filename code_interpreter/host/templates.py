@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +128,9 @@ def _check_machine() -> None:
         )
 
 
+@functools.cache
 def _digest() -> str:
+    """What the template is made from; read once, as the files of this installation are."""
     sources = resources("template")
     digest = hashlib.sha256()
     for item in ("2", sys.version, str(base_python()), str(os.getuid() == 0)):
@@ -139,7 +142,7 @@ def _digest() -> str:
 
 
 @contextlib.asynccontextmanager
-async def _locked(path: Path):  # type: ignore[no-untyped-def]
+async def _locked(path: Path) -> AsyncIterator[None]:
     with path.open("w") as handle:
         await asyncio.to_thread(fcntl.flock, handle, fcntl.LOCK_EX)
         yield

@@ -71,4 +71,6 @@ class BoxRequest:
     sandbox_id: str
     first_id: int
     """First host id of the box's own range; ignored where ids are not mapped."""
+    disk_image: str | None = None
+    """An empty ext4 image in the view; the box gets a copy of it as its disk."""
     hostname: str = "sandbox"

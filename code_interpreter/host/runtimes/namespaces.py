@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from code_interpreter.host import cgroups
+from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
 from code_interpreter.host.runtimes.base import (
     Box,
     Isolation,
-    PolicyNotEnforceable,
     RuntimeFailure,
     SandboxRuntime,
     SandboxSpec,
@@ -60,6 +60,7 @@ class NamespacesRuntime(SandboxRuntime):
         self._config = config
         self._forks = ForkServerClient(config, data_directory / "forkserver.log")
         self._ranges: dict[str, int] = {}
+        self._disks = DiskImages(data_directory)
 
     async def start(self) -> None:
         for name in ("sandboxes", "run"):
@@ -73,8 +74,7 @@ class NamespacesRuntime(SandboxRuntime):
     # --- making -------------------------------------------------------------------------
 
     async def create(self, spec: SandboxSpec) -> Box:
-        if spec.limits.disk_bytes is not None:
-            raise PolicyNotEnforceable("a disk limit was asked for; this runtime has none yet")
+        image = await asyncio.to_thread(self._disks.image, spec.limits.disk_bytes)
         run_directory = self._data / "run" / spec.sandbox_id
         await asyncio.to_thread(self._cgroups.create, spec.sandbox_id, spec.limits)
         box: Box | None = None
@@ -82,7 +82,7 @@ class NamespacesRuntime(SandboxRuntime):
             run_directory.mkdir(mode=0o700)
             first_id = self._take_range(spec.sandbox_id)
             answer = await self._forks.ask(
-                op="create", sandbox_id=spec.sandbox_id, first_id=first_id
+                op="create", sandbox_id=spec.sandbox_id, first_id=first_id, disk_image=image
             )
             pid = int(answer["pid"])
             ticks = start_ticks(pid)
@@ -195,6 +195,10 @@ class NamespacesRuntime(SandboxRuntime):
             )
         if not self._cgroups.controllers:
             remedies.append("run as root, or under systemd with Delegate=yes")
+        if self._disks.problem() is None:
+            enforced.append("disk space, where a limit is set")
+        else:
+            missing.append(f"disk space: {self._disks.problem()}")
         missing.append("sandboxes have no network but their own loopback")
         return Isolation("namespaces", tuple(enforced), tuple(missing), tuple(remedies))
 

@@ -1,0 +1,74 @@
+"""Empty disk images, one a size, that boxes get copies of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from code_interpreter.host.runtimes.base import PolicyNotEnforceable, RuntimeFailure
+from code_interpreter.protocol.boxes import DATA
+
+MAKE_DEADLINE = 60.0
+"""Seconds for mkfs; it writes a few megabytes."""
+SMALLEST = 16 * 1024 * 1024
+
+
+class DiskImages:
+    """Images under one data directory, made when first asked for."""
+
+    def __init__(self, data_directory: Path) -> None:
+        self._directory = data_directory / "disks"
+
+    def problem(self) -> str | None:
+        """Why this host cannot limit disk space, or None."""
+        if os.getuid() != 0:
+            return "the host does not run as root"
+        if shutil.which("mkfs.ext4", path=_PATH) is None:
+            return "mkfs.ext4 is missing (apt-get install e2fsprogs)"
+        if not Path("/dev/loop-control").exists():
+            return "this kernel has no loop devices (modprobe loop)"
+        return None
+
+    def image(self, size: int | None) -> str | None:
+        """Path of an empty image of ``size`` bytes, as the fork server sees it.
+
+        Raises `PolicyNotEnforceable` where disk space cannot be limited.
+        """
+        if size is None:
+            return None
+        problem = self.problem()
+        if problem is not None:
+            raise PolicyNotEnforceable(f"a disk limit was asked for, but {problem}")
+        if size < SMALLEST:
+            raise PolicyNotEnforceable(f"a disk has at least {SMALLEST} bytes, not {size}")
+        name = f"{size}.ext4"
+        if not (self._directory / name).is_file():
+            self._make(name, size)
+        return f"{DATA}/disks/{name}"
+
+    def _make(self, name: str, size: int) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished = self._directory / f"{name}.{os.getpid()}"
+        with unfinished.open("wb") as image:
+            image.truncate(size)
+        # No journal: a box's disk does not outlive a crash of the machine. Nothing is set
+        # aside for root: root of the box is as much a guest as anybody.
+        options = ["-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard"]
+        command = ["mkfs.ext4", "-q", "-F", *options, str(unfinished)]
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=MAKE_DEADLINE,
+            check=False,
+            env={"PATH": _PATH},
+        )
+        if result.returncode:
+            unfinished.unlink()
+            raise RuntimeFailure(f"mkfs.ext4 failed: {result.stderr.strip()}")
+        unfinished.rename(self._directory / name)
+
+
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
