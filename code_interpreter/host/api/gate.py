@@ -6,6 +6,7 @@ import secrets
 import time
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from code_interpreter.host.api.errors import error_response
@@ -13,10 +14,6 @@ from code_interpreter.host.api.errors import error_response
 PUBLIC = frozenset({"/health", "/openapi.json"})
 """Paths that need no key."""
 MAX_BODY_BYTES = 4 * 1024 * 1024
-
-
-class BodyTooLarge(Exception):
-    """Raised into the application by `Gate`, and answered by it."""
 
 
 class Gate:
@@ -53,13 +50,7 @@ class Gate:
             await error_response(401, message)(scope, receive, send)
             return
         scope = {**scope, "path": scope.get("raw_path", b"").decode("ascii", "replace")}
-        bounded = _Bounded(receive, send)
-        try:
-            await self._app(scope, bounded.receive, bounded.send)
-        except BodyTooLarge:
-            message = f"the body is larger than {MAX_BODY_BYTES} bytes"
-            if not bounded.answered:
-                await error_response(413, message)(scope, receive, send)
+        await self._app(scope, _Bounded(receive), send)
 
     def _is_known(self, headers: Headers) -> bool:
         return secrets.compare_digest(_given_key(headers).encode(), self._key)
@@ -74,21 +65,15 @@ def _given_key(headers: Headers) -> str:
 
 
 class _Bounded:
-    """Counts the body's bytes as they come."""
+    """Receives, and counts the body's bytes as they come. Raises HTTPException 413."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._send = send
         self._left = MAX_BODY_BYTES
-        self.answered = False
 
-    async def receive(self) -> Message:
+    async def __call__(self) -> Message:
         message = await self._receive()
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            raise BodyTooLarge
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
         return message
-
-    async def send(self, message: Message) -> None:
-        self.answered = True
-        await self._send(message)

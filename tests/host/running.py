@@ -1,0 +1,113 @@
+"""A real host in a process of its own, as `code-interpreter serve` runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_DEADLINE = 30.0
+STOP_DEADLINE = 20.0
+_EXPORT = re.compile(r"export (E2B_[A-Z_]+)=(\S+)")
+
+
+class RunningHost:
+    """One `serve`; its output is in files, so that it never waits for a reader."""
+
+    def __init__(self, data: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+        self.data = data
+        self._out, self._err = data.with_suffix(".out"), data.with_suffix(".err")
+        command = [sys.executable, "-m", "code_interpreter.cli.main", "serve"]
+        command += ["--data-dir", str(data), "--port", "0", "--runtime", "process", *options]
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=err, env={**os.environ, **(env or {})}
+            )
+
+    def wait_until_ready(self) -> RunningHost:
+        deadline = time.monotonic() + START_DEADLINE
+        while "E2B_API_KEY" not in self.stdout:
+            assert self.process.poll() is None, self.stderr
+            assert time.monotonic() < deadline, f"not ready: {self.stderr}"
+            time.sleep(0.02)
+        return self
+
+    @property
+    def stdout(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def exports(self) -> dict[str, str]:
+        return dict(_EXPORT.findall(self.stdout))
+
+    @property
+    def url(self) -> str:
+        return self.exports["E2B_API_URL"]
+
+    @property
+    def key(self) -> str:
+        return self.exports["E2B_API_KEY"]
+
+    @property
+    def options(self) -> Any:
+        """Connection options of E2B's clients."""
+        return {"api_key": self.key, "api_url": self.url, "sandbox_url": self.url}
+
+    def http(self) -> httpx.Client:
+        headers = {"X-API-KEY": self.key}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_DEADLINE)
+
+
+@contextmanager
+def data_directory() -> Iterator[Path]:
+    """A short path: unix sockets are made below it."""
+    parent = Path(tempfile.mkdtemp(prefix="ci-"))
+    try:
+        yield parent / "data"
+    finally:
+        shutil.rmtree(parent)
+
+
+@contextmanager
+def running_host(*options: str, env: Mapping[str, str] | None = None) -> Iterator[RunningHost]:
+    with data_directory() as data:
+        host = RunningHost(data, *options, env=env)
+        try:
+            yield host.wait_until_ready()
+        finally:
+            host.stop()
+
+
+def processes_of(data: Path) -> list[int]:
+    """Processes of boxes of this data directory, by what is on their command lines."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(data / "sandboxes").encode() in line:
+                found.append(int(entry.name))
+    return found
