@@ -12,6 +12,7 @@ from code_interpreter.protocol.boxes import DATA, SUPERVISOR_ID, BoxRequest, Lay
 
 NEW_ROOT = "/mnt"
 STATE_DIRECTORY = "/run/code-interpreter"
+CONTROL_GROUPS = f"{STATE_DIRECTORY}/cgroup"
 NAMESPACES = (
     syscalls.CLONE_NEWUSER
     | syscalls.CLONE_NEWNS
@@ -87,7 +88,7 @@ def _make_id_mapped_layers(
             ]
 
 
-def enter_root(config: ViewConfig, mounts: list[int], hostname: str) -> None:
+def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> None:
     """Make the box's own file system this process's root. Runs as PID 1 of the box."""
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     for layer, descriptor in zip(config.layers, mounts, strict=True):
@@ -98,17 +99,26 @@ def enter_root(config: ViewConfig, mounts: list[int], hostname: str) -> None:
     _mount_proc_and_sys()
     _mount_devices(single_id=config.single_id)
     syscalls.mount("tmpfs", f"{NEW_ROOT}/run", "tmpfs", _QUIET, "mode=755,size=64m")
+    os.mkdir(NEW_ROOT + STATE_DIRECTORY, 0o700)
+    _show_control_groups(request.control_groups)
     os.chdir(NEW_ROOT)
     syscalls.pivot_root(".", ".")
     syscalls.unmount(".")
     os.chdir("/")
     _hide()
-    Path(STATE_DIRECTORY).mkdir(0o700)
-    syscalls.set_hostname(hostname)
+    syscalls.set_hostname(request.hostname)
     bring_up_loopback()
 
 
 _QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
+
+
+def _show_control_groups(directories: dict[str, str]) -> None:
+    """Where the supervisors see what the box uses and whether it ran out of memory."""
+    for controller, directory in directories.items():
+        target = f"{NEW_ROOT}{CONTROL_GROUPS}/{controller}"
+        os.makedirs(target)
+        syscalls.bind(directory, target, read_only=True)
 
 
 def _mount_proc_and_sys() -> None:

@@ -7,7 +7,7 @@ message:
 =====================================================  ==================================
 the host sends                                         the answer
 =====================================================  ==================================
-``{"op": "create", "id", "sandbox_id", "first_id"}``   ``{"id", "pid"}`` or ``{"id", "error"}``
+``{"op": "create", "id", "box": BoxRequest}``          ``{"id", "pid"}`` or ``{"id", "error"}``
 ``{"op": "remove", "id", "sandbox_id"}``               ``{"id"}`` once the files are gone
 =====================================================  ==================================
 
@@ -17,6 +17,7 @@ boxes live on. It must stay single-threaded: what is forked has one thread only.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -37,6 +38,7 @@ from code_interpreter.protocol.boxes import DATA, FULL_RANGE, BoxRequest, ViewCo
 
 _MESSAGE = 1 << 20
 _BACKLOG = 512
+SUPERVISOR_OOM_SCORE = "-900"
 
 
 class ForkServer:
@@ -84,9 +86,7 @@ class ForkServer:
         self._say(answer)
 
     def _create(self, request: dict[str, Any]) -> int:
-        box_request = BoxRequest(
-            request["sandbox_id"], request["first_id"], request.get("disk_image")
-        )
+        box_request = BoxRequest(**request["box"])
         run_directory = f"{DATA}/run/{box_request.sandbox_id}"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log = os.open(f"{run_directory}/box.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -127,6 +127,8 @@ class ForkServer:
     def _furnish(self, pid: int, request: BoxRequest, line: socket.socket) -> None:
         """Give the new process its ids and its file system."""
         config = self._config
+        with contextlib.suppress(OSError):  # only root may
+            Path(f"/proc/{pid}/oom_score_adj").write_text(SUPERVISOR_OOM_SCORE)
         count = 1 if config.single_id else FULL_RANGE
         box.write_id_maps(pid, request.first_id if config.id_mapped else 0, count)
         user_namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

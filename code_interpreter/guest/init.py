@@ -20,7 +20,12 @@ from typing import Any, NoReturn
 
 from code_interpreter.guest import box, syscalls
 from code_interpreter.guest.config import GuestConfig
-from code_interpreter.guest.launch import arrange_descriptors, enter_user_namespace, reset_signals
+from code_interpreter.guest.launch import (
+    arrange_descriptors,
+    be_first_to_go,
+    enter_user_namespace,
+    reset_signals,
+)
 from code_interpreter.guest.supervisor import Supervisor
 from code_interpreter.guest.users import User, find_user
 from code_interpreter.protocol.boxes import SUPERVISOR_ID, BoxRequest, ViewConfig
@@ -80,7 +85,7 @@ class Init:
             os.setgroups([])
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        box.enter_root(self._config, list(mounts), self._request.hostname)
+        box.enter_root(self._config, list(mounts), self._request)
         self._user_namespace = box.make_user_namespace(single_id=self._config.single_id)
         if not self._config.single_id:
             os.chown(box.STATE_DIRECTORY, SUPERVISOR_ID, SUPERVISOR_ID)
@@ -228,6 +233,7 @@ class Init:
 
     def _become_kernel(self, request: dict[str, Any]) -> None:
         os.setsid()
+        be_first_to_go()
         null = os.open(os.devnull, os.O_RDWR)
         signal.set_wakeup_fd(-1)
         namespace = self._user_namespace

@@ -7,6 +7,7 @@ read a supervisor: to the kernel it has no rights outside its own namespace.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -18,6 +19,8 @@ from typing import NoReturn
 
 from code_interpreter.guest import seccomp, syscalls
 from code_interpreter.guest.users import User
+
+USER_CODE_OOM_SCORE = "500"
 
 
 class Launcher:
@@ -97,6 +100,7 @@ class Launcher:
             if terminal:
                 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
             reset_signals()
+            be_first_to_go()
             if self._user_namespace_fd is not None:
                 enter_user_namespace(self._user_namespace_fd, user)
             stage = 0
@@ -108,6 +112,12 @@ class Launcher:
         except BaseException:  # the child must never return into the caller's program
             os.write(report, struct.pack("ii", stage, 0))
         os._exit(127)
+
+
+def be_first_to_go() -> None:
+    """When memory runs out, user code ends before the supervisors do; see proc(5)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(USER_CODE_OOM_SCORE)
 
 
 def reset_signals() -> None:

@@ -18,7 +18,7 @@ MOUNT = Path("/sys/fs/cgroup")
 REMOVAL_DEADLINE = 5.0
 """Seconds for the last process of a group to be gone."""
 _CPU_PERIOD = 100_000
-_V1 = ("memory", "pids", "cpu", "freezer")
+_V1 = ("memory", "pids", "cpu", "cpuacct", "freezer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,13 @@ class Cgroups:
 
     def directories(self, name: str) -> dict[str, Path]:
         return {controller: parent / name for controller, parent in self.controllers.items()}
+
+    def paths(self, name: str) -> dict[str, str]:
+        """The box's directories as text: one a controller, or the one of version 2."""
+        directories = self.directories(name)
+        if self.version == 2:
+            directories = {"unified": next(iter(directories.values()))}
+        return {controller: str(directory) for controller, directory in directories.items()}
 
     def create(self, name: str, limits: Limits) -> None:
         """Make the box's groups. Raises `PolicyNotEnforceable` for a limit without a controller."""

@@ -7,7 +7,7 @@ the fork server itself is a `ViewConfig` on its command line.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 DATA = "/run/host/data"
 """Where the view shows the host's data directory."""
@@ -73,4 +73,6 @@ class BoxRequest:
     """First host id of the box's own range; ignored where ids are not mapped."""
     disk_image: str | None = None
     """An empty ext4 image in the view; the box gets a copy of it as its disk."""
+    control_groups: dict[str, str] = field(default_factory=dict)
+    """Controller → its directory under /sys/fs/cgroup; supervisors may read it in the box."""
     hostname: str = "sandbox"

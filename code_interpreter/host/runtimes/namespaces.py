@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from code_interpreter.host.templates import (
     python_is_in_usr,
     resources,
 )
-from code_interpreter.protocol.boxes import FULL_RANGE, Layer, ViewConfig
+from code_interpreter.protocol.boxes import FULL_RANGE, BoxRequest, Layer, ViewConfig
 
 INIT_SOCKET = "init.sock"
 START_DEADLINE = 30.0
@@ -81,9 +82,10 @@ class NamespacesRuntime(SandboxRuntime):
         try:
             run_directory.mkdir(mode=0o700)
             first_id = self._take_range(spec.sandbox_id)
-            answer = await self._forks.ask(
-                op="create", sandbox_id=spec.sandbox_id, first_id=first_id, disk_image=image
+            request = BoxRequest(
+                spec.sandbox_id, first_id, image, self._cgroups.paths(spec.sandbox_id)
             )
+            answer = await self._forks.ask(op="create", box=asdict(request))
             pid = int(answer["pid"])
             ticks = start_ticks(pid)
             if ticks is None:
