@@ -8,7 +8,14 @@ import socket
 from pathlib import Path
 
 from code_interpreter.guest import disk, syscalls
-from code_interpreter.protocol.boxes import DATA, SUPERVISOR_ID, BoxRequest, Layer, ViewConfig
+from code_interpreter.protocol.boxes import (
+    DATA,
+    SUPERVISOR_ID,
+    USER_ID,
+    BoxRequest,
+    Layer,
+    ViewConfig,
+)
 
 NEW_ROOT = "/mnt"
 STATE_DIRECTORY = "/run/code-interpreter"
@@ -99,6 +106,8 @@ def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> No
     _mount_proc_and_sys()
     _mount_devices(single_id=config.single_id)
     syscalls.mount("tmpfs", f"{NEW_ROOT}/run", "tmpfs", _QUIET, "mode=755,size=64m")
+    if config.single_id:
+        _make_user_root(Path(f"{NEW_ROOT}/etc/passwd"))
     os.mkdir(NEW_ROOT + STATE_DIRECTORY, 0o700)
     _show_control_groups(request.control_groups)
     os.chdir(NEW_ROOT)
@@ -111,6 +120,11 @@ def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> No
 
 
 _QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
+
+
+def _make_user_root(accounts: Path) -> None:
+    """With one uid there is one account; it keeps both names and both homes."""
+    accounts.write_text(accounts.read_text().replace(f":x:{USER_ID}:{USER_ID}:", ":x:0:0:"))
 
 
 def _show_control_groups(directories: dict[str, str]) -> None:
@@ -215,5 +229,7 @@ def write_id_maps(pid: int, first: int, count: int) -> None:
     process = Path(f"/proc/{pid}")
     if count == 1:
         (process / "setgroups").write_text("deny")
-    (process / "uid_map").write_text(f"0 {first} {count}\n")
-    (process / "gid_map").write_text(f"0 {first} {count}\n")
+    # In two pieces, because the namespace above may have its ids in these two pieces.
+    pieces = f"0 {first} 1\n" + (f"1 {first + 1} {count - 1}\n" if count > 1 else "")
+    for name in ("uid_map", "gid_map"):
+        (process / name).write_text(pieces)

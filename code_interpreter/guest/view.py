@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from code_interpreter.guest import syscalls
-from code_interpreter.protocol.boxes import DATA, PACKAGE, SUPERVISOR_ID, ViewConfig
+from code_interpreter.protocol.boxes import DATA, PACKAGE, SUPERVISOR_ID, USER_ID, ViewConfig
 
 LDCONFIG = "/usr/sbin/ldconfig"
 
@@ -107,6 +107,9 @@ def build(config: ViewConfig) -> None:
     syscalls.pivot_root(".", "mnt")
     os.chdir("/")
     syscalls.unmount("/mnt")
+    if not config.id_mapped and not config.single_id:
+        for path in ("/home/user", *(f"/home/user/{name}" for name in os.listdir("/home/user"))):
+            os.chown(path, USER_ID, USER_ID)
     if "/opt/python" in config.binds and os.path.exists(LDCONFIG):
         # A Python with a shared library must find its own, not one of /usr.
         subprocess.run([LDCONFIG], check=False, stderr=subprocess.DEVNULL)

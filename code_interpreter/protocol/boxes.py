@@ -16,6 +16,8 @@ PACKAGE = "/opt/code-interpreter"
 SUPERVISOR_ID = 65536
 """The supervisors' uid and gid: one past every id that user code has, so that not even its
 root, which shares all its ids with nobody here, may signal them."""
+USER_ID = 1000
+"""uid and gid of the account ``user``."""
 FULL_RANGE = SUPERVISOR_ID + 1
 
 
