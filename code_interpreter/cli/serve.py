@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import logging.handlers
 import sys
 from typing import Annotated
 
 import typer
+import uvloop
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -64,7 +64,7 @@ def serve(
     )
     try:
         _prepare_log(settings, embedded=embedded)
-        asyncio.run(
+        uvloop.run(
             serve_host(
                 settings,
                 embedded=embedded,

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 
 from code_interpreter.host.boxes import Boxes, Templates, check_template
 from code_interpreter.host.errors import (
@@ -323,9 +324,11 @@ class Lifecycle:
 
 def _granted(made: Record, wish: Wish) -> Record:
     """The record of the box with what the caller asked for, and its tokens."""
+    started = now()
     return replace(
         made.moved(Phase.RUNNING),
-        started_at=now(),
+        started_at=started,
+        end_at=started + timedelta(seconds=wish.timeout),
         timeout=wish.timeout,
         access_token=secrets.token_hex(32),
         traffic_token=secrets.token_hex(32) if wish.private_traffic else None,
@@ -337,7 +340,7 @@ def _granted(made: Record, wish: Wish) -> Record:
         network=wish.network,
         idempotency_key=wish.idempotency_key,
         request_digest=wish.digest,
-    ).lasting(wish.timeout)
+    )
 
 
 def _check_running(record: Record) -> None:

@@ -99,8 +99,8 @@ def running_host(*options: str, env: Mapping[str, str] | None = None) -> Iterato
             host.stop()
 
 
-def processes_of(data: Path) -> list[int]:
-    """Processes of boxes of this data directory, by what is on their command lines."""
+def processes_of(directory: Path) -> list[int]:
+    """Processes that have a directory (a host's data, or one box's part) on their command line."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -108,6 +108,6 @@ def processes_of(data: Path) -> list[int]:
                 line = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if str(data / "sandboxes").encode() in line:
+            if f"{directory}/".encode() in line and b"cli.main" not in line:
                 found.append(int(entry.name))
     return found

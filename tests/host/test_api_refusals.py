@@ -36,7 +36,7 @@ def test_every_path_asks_for_the_key(host: RunningHost, path: str) -> None:
         {"Authorization": f"Basic {host.key}"},
     )
     for headers in given:
-        encoded = {name: value.encode() for name, value in headers.items()}
+        encoded = httpx.Headers(headers, encoding="utf-8")
         response = httpx.get(host.url + path, headers=encoded, trust_env=False)
         check_error(response, 401, "X-API-KEY")
 

@@ -44,6 +44,7 @@ WARNING = (
     "THE RUNTIME 'process' ISOLATES NOTHING: code in a sandbox runs as you, on this machine, "
     "with your files, your network and no limits. Use it for development only."
 )
+_HOME = "home"
 _PID_FILE = "pid"
 _LOG_FILE = "log"
 _log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class ProcessRuntime(SandboxRuntime):
         )
 
     async def _start(self, spec: SandboxSpec) -> Box:
-        home = self._sandboxes / spec.sandbox_id / "home"
+        home = self._sandboxes / spec.sandbox_id / _HOME
         state = self._sandboxes / spec.sandbox_id / "state"
         run = self._run / spec.sandbox_id
         for directory in (home, state, run):
@@ -155,8 +156,10 @@ class ProcessRuntime(SandboxRuntime):
     def _clean(self, sandbox_id: str) -> None:
         run = self._run / sandbox_id
         named = _read_pid(run)
-        if named is not None:
+        if named is not None and is_alive(*named):
             _kill_tree(*named)
+        elif named is not None:
+            _kill_strays(self._sandboxes / sandbox_id / _HOME)
         for directory in (run, self._sandboxes / sandbox_id):
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -234,6 +237,14 @@ def _kill_once(pid: int) -> None:
     for process in root if not any(map(_runs, below)) else below:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def _kill_strays(home: Path) -> None:
+    """End what a box left that lost its first process: whatever has this home directory."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("HOME") == str(home):
+                process.kill()
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -1,0 +1,129 @@
+"""A host that stops, is killed, and comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+from e2b import Sandbox, SandboxState
+
+from tests.host.running import RunningHost, processes_of, running_host
+
+
+def test_sandboxes_survive_the_death_of_the_host(data: Path) -> None:
+    host = RunningHost(data).wait_until_ready()
+    running = Sandbox.create(timeout=100, metadata={"a": "b"}, **host.options)
+    paused = Sandbox.create(timeout=100, **host.options)
+    expired = Sandbox.create(timeout=2, **host.options)
+    dead = Sandbox.create(timeout=100, **host.options)
+    paused.pause()
+    before = running.get_info()
+    host.stop(signal.SIGKILL)
+    kill_box(data, dead.sandbox_id)
+    time.sleep(2)
+
+    host = RunningHost(data).wait_until_ready()
+    try:
+        again = Sandbox.connect(running.sandbox_id, timeout=10, **host.options)
+        assert again.get_info().end_at == before.end_at
+        assert again.get_info().metadata == {"a": "b"}
+        assert again.is_running()
+        info = Sandbox.get_info(paused.sandbox_id, **host.options)
+        assert info.state is SandboxState.PAUSED
+        assert Sandbox.connect(paused.sandbox_id, **host.options).is_running()
+        listed = Sandbox.list(**host.options).next_items()
+        assert {item.sandbox_id for item in listed} == {running.sandbox_id, paused.sandbox_id}
+        assert Sandbox.kill(expired.sandbox_id, **host.options) is False
+        assert Sandbox.kill(dead.sandbox_id, **host.options) is False
+    finally:
+        assert host.stop() == 0
+    check_nothing_left(data)
+
+
+def kill_box(data: Path, sandbox_id: str) -> None:
+    pid = int((data / "run" / sandbox_id / "pid").read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+
+
+def check_nothing_left(data: Path) -> None:
+    assert processes_of(data) == []
+    assert list((data / "run").iterdir()) == []
+    assert list((data / "sandboxes").iterdir()) == []
+
+
+def test_a_host_killed_while_it_makes_sandboxes_leaves_nothing(data: Path) -> None:
+    for delay in (0.02, 0.15, 0.4):
+        host = RunningHost(data).wait_until_ready()
+        with host.http() as http:
+            with contextlib.suppress(httpx.TimeoutException):
+                http.post("/v2/sandboxes", json={"templateID": "base"}, timeout=delay)
+        host.stop(signal.SIGKILL)
+    host = RunningHost(data).wait_until_ready()
+    for item in Sandbox.list(**host.options).next_items():
+        Sandbox.kill(item.sandbox_id, **host.options)
+    host.stop()
+    check_nothing_left(data)
+
+
+def test_a_clean_stop_ends_the_sandboxes(data: Path) -> None:
+    host = RunningHost(data).wait_until_ready()
+    Sandbox.create(timeout=100, **host.options)
+    Sandbox.create(timeout=100, **host.options).pause()
+    assert len(processes_of(data)) > 0
+    assert host.stop(signal.SIGINT) == 0
+    check_nothing_left(data)
+
+
+def test_unless_they_are_to_be_kept(data: Path) -> None:
+    host = RunningHost(data, "--keep-sandboxes").wait_until_ready()
+    sandbox = Sandbox.create(timeout=100, **host.options)
+    assert host.stop() == 0
+    host = RunningHost(data).wait_until_ready()
+    assert Sandbox.connect(sandbox.sandbox_id, **host.options).is_running()
+    assert host.stop() == 0
+    check_nothing_left(data)
+
+
+def test_the_limit_of_sandboxes() -> None:
+    with running_host("--max-sandboxes", "2") as host, host.http() as http:
+        made = [Sandbox.create(timeout=60, **host.options) for _ in range(2)]
+        started = time.monotonic()
+        refused = http.post("/v2/sandboxes", json={"templateID": "base"})
+        assert refused.status_code == refused.json()["code"] == 429
+        assert int(refused.headers["Retry-After"]) > 0
+        assert refused.headers["Should-Retry"] == "false"
+        assert "CODE_INTERPRETER_MAX_SANDBOXES" in refused.json()["message"]
+        assert time.monotonic() - started < 1
+        made[0].kill()
+        Sandbox.create(timeout=60, **host.options)
+
+
+def test_a_pool_makes_create_quick() -> None:
+    with running_host("--pool-size", "2") as host, host.http() as http:
+        deadline = time.monotonic() + 20
+        while len(list((host.data / "run").iterdir())) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(1)
+        assert http.get("/v2/sandboxes").json() == []
+        started = time.monotonic()
+        sandbox = Sandbox.create("code-interpreter-v1", timeout=60, **host.options)
+        assert time.monotonic() - started < 0.2
+        assert sandbox.is_running()
+        other = Sandbox.create("base", timeout=60, **host.options)
+        assert other.is_running()
+
+
+def test_a_pool_is_cleaned_up_with_its_host(data: Path) -> None:
+    host = RunningHost(data, "--pool-size", "1").wait_until_ready()
+    time.sleep(2)
+    host.stop(signal.SIGKILL)
+    assert len(processes_of(data)) > 0
+    host = RunningHost(data).wait_until_ready()
+    assert processes_of(data) == []
+    assert host.stop() == 0
+    check_nothing_left(data)
