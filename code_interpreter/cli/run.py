@@ -23,8 +23,9 @@ def run(
 ) -> None:
     """Run code in a sandbox that ends with it. Exit code 1 if the code raised."""
     text = _read(code, file)
-    from code_interpreter.sandbox import Sandbox
     from e2b.exceptions import SandboxException
+
+    from code_interpreter.sandbox import Sandbox
 
     try:
         with Sandbox.create(timeout=int(timeout) + 60) as sandbox:

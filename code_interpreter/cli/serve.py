@@ -45,7 +45,7 @@ def serve(
         bool, typer.Option("--keep-sandboxes", help="They outlive a clean stop.")
     ] = False,
     embedded: Annotated[
-        bool, typer.Option("--embedded", help="Log to the data directory; stop when idle.")
+        bool, typer.Option("--embedded", help="As clients start it: log to a file, stop when idle.")
     ] = False,
 ) -> None:
     """Run a host. Prints what E2B's clients need, as shell exports, once it is ready."""
@@ -69,7 +69,7 @@ def serve(
                 settings,
                 embedded=embedded,
                 keep_sandboxes=keep_sandboxes,
-                on_ready=_say_ready,
+                on_ready=_log_ready if embedded else _print_ready,
                 on_progress=_log.info,
             )
         )
@@ -77,7 +77,7 @@ def serve(
         fail(str(error))
 
 
-def _say_ready(ready: Ready) -> None:
+def _log_ready(ready: Ready) -> None:
     if ready.limits_not_enforced:
         _log.warning(
             "the runtime %r cannot enforce on this machine: %s",
@@ -85,6 +85,10 @@ def _say_ready(ready: Ready) -> None:
             ", ".join(ready.limits_not_enforced),
         )
     _log.info("ready on %s, runtime %s", ready.url, ready.runtime.name)
+
+
+def _print_ready(ready: Ready) -> None:
+    _log_ready(ready)
     for name in ("E2B_API_URL", "E2B_SANDBOX_URL", "E2B_VOLUME_API_URL"):
         print(f"export {name}={ready.url}")
     print(f"export E2B_API_KEY={ready.api_key}", flush=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from code_interpreter.host.boxes import Templates
-from code_interpreter.host.runtimes.base import RuntimeFailure, SandboxRuntime
+from code_interpreter.host.runtimes.base import Isolation, RuntimeFailure, SandboxRuntime
 from code_interpreter.host.settings import RuntimeName, Settings
 
 
@@ -39,3 +39,14 @@ async def _namespaces(
     templates = TemplateStore(settings.data_dir)
     prepared = await templates.prepare(settings.pool_template, progress)
     return NamespacesRuntime(settings.data_dir, prepared), templates
+
+
+def isolation_of(settings: Settings, name: RuntimeName) -> Isolation:
+    """What a runtime would enforce on this machine; nothing is prepared or started for it."""
+    if name is RuntimeName.PROCESS:
+        return _process(settings)[0].isolation()
+    from code_interpreter.host.runtimes.namespaces import NamespacesRuntime
+    from code_interpreter.host.templates import PreparedTemplate
+
+    nowhere = PreparedTemplate(settings.pool_template, settings.data_dir / "templates" / "none")
+    return NamespacesRuntime(settings.data_dir, nowhere).isolation()

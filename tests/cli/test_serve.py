@@ -92,8 +92,8 @@ def test_files_are_for_this_user_only_and_the_key_stays(data: Path) -> None:
 def test_settings_come_from_the_environment(data: Path) -> None:
     env = {"CODE_INTERPRETER_API_KEY": "e2b_" + "a" * 40}
     host = RunningHost(data, env=env).wait_until_ready()
-    host.stop()
     assert host.key == env["CODE_INTERPRETER_API_KEY"]
+    host.stop()
     assert not (data / "api-key").exists()
 
 
@@ -169,7 +169,7 @@ def test_an_embedded_host_stops_when_idle_and_logs_to_its_file(data: Path) -> No
     log = data / "host.log"
     assert "idle" in log.read_text()
     assert log.stat().st_mode & 0o077 == 0
-    assert host.stderr == ""
+    assert (host.stdout, host.stderr) == ("", "")
     assert not (data / "host.json").exists()
     assert processes_of(data) == []
 
@@ -182,3 +182,17 @@ def test_requests_keep_an_embedded_host_alive(data: Path) -> None:
             assert http.get("/v2/sandboxes").status_code == 200
             time.sleep(0.4)
     assert host.process.wait(15) == 0
+
+
+def test_doctor_says_what_this_machine_gives(data: Path) -> None:
+    result = call("doctor", "--data-dir", str(data))
+    assert "Traceback" not in result.stderr
+    assert result.returncode in (0, 1)
+    for words in ("control groups", "runtime namespaces", "runtime process", "development only"):
+        assert words in result.stdout
+
+
+def test_versions_of_help_name_every_command() -> None:
+    shown = call("--help").stdout
+    for command in ("serve", "run", "status", "stop", "doctor"):
+        assert command in shown

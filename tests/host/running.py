@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from code_interpreter.protocol.control import HostFile
+
 START_DEADLINE = 30.0
 STOP_DEADLINE = 20.0
 _EXPORT = re.compile(r"export (E2B_[A-Z_]+)=(\S+)")
@@ -27,6 +29,7 @@ class RunningHost:
 
     def __init__(self, data: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.data = data
+        self._options = options
         self._out, self._err = data.with_suffix(".out"), data.with_suffix(".err")
         command = [sys.executable, "-m", "code_interpreter.cli.main", "serve"]
         command += ["--data-dir", str(data), "--port", "0", "--runtime", "process", *options]
@@ -37,11 +40,16 @@ class RunningHost:
 
     def wait_until_ready(self) -> RunningHost:
         deadline = time.monotonic() + START_DEADLINE
-        while "E2B_API_KEY" not in self.stdout:
+        while not self.is_ready():
             assert self.process.poll() is None, self.stderr
             assert time.monotonic() < deadline, f"not ready: {self.stderr}"
             time.sleep(0.02)
         return self
+
+    def is_ready(self) -> bool:
+        if "--embedded" in self._options:
+            return (self.data / "host.json").exists()
+        return "E2B_API_KEY" in self.stdout
 
     @property
     def stdout(self) -> str:
@@ -57,11 +65,11 @@ class RunningHost:
 
     @property
     def url(self) -> str:
-        return self.exports["E2B_API_URL"]
+        return HostFile.model_validate_json((self.data / "host.json").read_bytes()).url
 
     @property
     def key(self) -> str:
-        return self.exports["E2B_API_KEY"]
+        return HostFile.model_validate_json((self.data / "host.json").read_bytes()).api_key
 
     @property
     def options(self) -> Any:
