@@ -1,0 +1,218 @@
+"""One WebSocket for all executions of one `Sandbox` object."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+from pydantic import ValidationError
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from code_interpreter import link as links
+from code_interpreter.course import Course
+from code_interpreter.errors import ConnectionLostException, SandboxException
+from code_interpreter.link import Link
+from code_interpreter.protocol.executions import (
+    ClientMessage,
+    ExecutionEvent,
+    GatewayMessage,
+    encode,
+    gateway_message,
+)
+
+
+class Subscription:
+    """The events of one execution, in order, as they come."""
+
+    def __init__(self, course: Course, forget: Callable[[Subscription], None]) -> None:
+        self.course = course
+        self.inbox: queue.SimpleQueue[GatewayMessage | Exception] = queue.SimpleQueue()
+        self._forget = forget
+
+    def receive(self, timeout: float | None) -> ExecutionEvent:
+        """The next event. Raises `queue.Empty` after ``timeout`` seconds, and what ended it."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            message = self.inbox.get(timeout=left)
+            if isinstance(message, Exception):
+                raise message
+            event = self.course.receive(message)
+            if event is not None:
+                return event
+
+    def close(self) -> None:
+        """Events that are still to come are thrown away."""
+        self._forget(self)
+
+
+class Connection:
+    """Opened by the first execution, shared by all; opened again when it was lost.
+
+    A thread reads as long as a WebSocket is open; it ends with `close`, which the owner
+    calls, or with the process.
+    """
+
+    def __init__(self, link: Link, *, shared: bool = True) -> None:
+        self._link = link
+        self._shared = shared
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._subscriptions: weakref.WeakValueDictionary[str, Subscription] = (
+            weakref.WeakValueDictionary()
+        )
+        self._socket: ClientConnection | None = None
+        self._reader: threading.Thread | None = None
+        self._closed = False
+        self.process = os.getpid()
+        """Whom the reader belongs to: a fork has the object, but not the thread."""
+
+    def follows(self, execution_id: str) -> bool:
+        """Whether there is a subscription to this execution."""
+        with self._lock:
+            return execution_id in self._subscriptions
+
+    def subscribe(self, course: Course, timeout: float | None) -> Subscription:
+        """Start or attach to an execution.
+
+        ``timeout`` seconds are for opening the WebSocket if there is none. Raises
+        `links.WebSocketUnavailable`, or an exception of `code_interpreter.errors`.
+        """
+        subscription = Subscription(course, self._forget)
+        with self._opening:
+            with self._lock:
+                self._subscriptions[course.execution_id] = subscription
+                connected = self._reader is not None
+            if not connected:
+                try:
+                    self._open(timeout)
+                except BaseException:
+                    self._forget(subscription)
+                    raise
+        self.send(course.opening())
+        return subscription
+
+    def send(self, message: ClientMessage) -> None:
+        """Send, or leave it to the reader, which says everything again on a new WebSocket."""
+        websocket = self._socket
+        if websocket is not None:
+            with contextlib.suppress(ConnectionClosed, OSError):
+                websocket.send(encode(message))
+
+    def close(self) -> None:
+        """Let go of the WebSocket. Safe in a finalizer: it waits for nothing."""
+        self._closed = True
+        if self._socket is not None and self.process == os.getpid():
+            _shut_down(self._socket)
+
+    def _open(self, timeout: float | None) -> None:
+        try:
+            websocket = self._connect(timeout)
+        except Exception as error:
+            raise links.explain_refusal(error) from error
+        with self._lock:
+            self._socket = websocket
+            self._reader = threading.Thread(
+                target=self._read, name=f"executions of {self._link.sandbox_id}", daemon=True
+            )
+        self._reader.start()
+
+    def _connect(self, timeout: float | None) -> ClientConnection:
+        websocket: ClientConnection = connect(
+            self._link.websocket_url, open_timeout=timeout, **self._link.websocket_options()
+        )
+        try:
+            links.check_subprotocol(websocket.subprotocol)
+            links.keep_alive(websocket.socket)
+        except BaseException:
+            websocket.close()
+            raise
+        return websocket
+
+    def _read(self) -> None:
+        while self._socket is not None:
+            reason = self._read_until_closed(self._socket)
+            if self._may_end():
+                return
+            self._reconnect(reason)
+
+    def _read_until_closed(self, websocket: ClientConnection) -> Exception:
+        try:
+            while True:
+                self._receive(websocket.recv())
+        except ConnectionClosed as closed:
+            return closed
+
+    def _receive(self, text: str | bytes) -> None:
+        try:
+            message = gateway_message.validate_json(text)
+        except ValidationError as error:
+            self._fail_all(SandboxException(f"The sandbox sent what cannot be read: {error}"))
+            return
+        if message.execution_id is None:
+            self._fail_all(SandboxException(f"The sandbox refused a message: {message.message}"))
+            return
+        with self._lock:
+            subscription = self._subscriptions.get(message.execution_id)
+        if subscription is not None:
+            subscription.inbox.put(message)
+
+    def _may_end(self) -> bool:
+        with self._lock:
+            if self._subscriptions and not self._closed:
+                return False
+            self._socket = self._reader = None
+            return True
+
+    def _reconnect(self, reason: Exception) -> None:
+        """Replace the lost WebSocket, or fail whoever waits on it."""
+        with self._lock:
+            self._socket = None
+        deadline = time.monotonic() + links.RECONNECT_SECONDS
+        for delay in links.delays():
+            try:
+                websocket = self._connect(max(1.0, deadline - time.monotonic()))
+                break
+            except Exception as error:
+                final = links.is_final(error)
+                if final is not None or time.monotonic() + delay > deadline or self._closed:
+                    self._give_up(final, reason)
+                    return
+            time.sleep(delay)
+        with self._lock:
+            self._socket = websocket
+            waiting = list(self._subscriptions.values())
+        for subscription in waiting:
+            self.send(subscription.course.opening())
+
+    def _give_up(self, final: Exception | None, reason: Exception) -> None:
+        with self._lock:
+            self._reader = None
+            lost = dict(self._subscriptions)
+            self._subscriptions.clear()
+        for execution_id, subscription in lost.items():
+            subscription.inbox.put(final or ConnectionLostException(execution_id, reason))
+
+    def _fail_all(self, error: Exception) -> None:
+        with self._lock:
+            waiting = list(self._subscriptions.values())
+        for subscription in waiting:
+            subscription.inbox.put(error)
+
+    def _forget(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._subscriptions.pop(subscription.course.execution_id, None)
+        if not self._shared:
+            self.close()
+
+
+def _shut_down(websocket: ClientConnection) -> None:
+    with contextlib.suppress(OSError, WebSocketException):
+        websocket.socket.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,71 @@
+"""The course of one execution over connections that come and go. No I/O."""
+
+from __future__ import annotations
+
+from code_interpreter.errors import (
+    ExecutionLostException,
+    InvalidCodeException,
+    SandboxException,
+    from_status,
+)
+from code_interpreter.protocol.executions import (
+    Attach,
+    EndOfExecution,
+    Execute,
+    ExecutionEvent,
+    GatewayMessage,
+    Refused,
+)
+
+
+class Course:
+    """Knows what to say on each new connection, and which messages are news."""
+
+    def __init__(self, first: Execute | Attach) -> None:
+        self.execution_id = first.execution_id
+        self.ended = False
+        self._first = first
+        self._last_seq = first.after if isinstance(first, Attach) else 0
+        self._events = 0
+        self._answered = False
+
+    def opening(self) -> Execute | Attach:
+        """What to send on a connection that has not heard of this execution.
+
+        An `Execute` that nobody answered is sent again: the id keeps it from running twice.
+        """
+        self._answered = False
+        if self._events == 0:
+            return self._first
+        return Attach(execution_id=self.execution_id, after=self._last_seq)
+
+    def receive(self, message: GatewayMessage) -> ExecutionEvent | None:
+        """The event, or None if it is old. Raises what ends the execution for this client."""
+        if isinstance(message, Refused):
+            self._refuse(message)
+            return None
+        self._answered = True
+        if message.seq <= self._last_seq:
+            return None
+        if message.seq != self._last_seq + 1:
+            raise SandboxException(
+                f"Events {self._last_seq + 1} to {message.seq - 1} of execution "
+                f"'{self.execution_id}' are missing: the sandbox broke the protocol"
+            )
+        self._last_seq = message.seq
+        self._events += 1
+        self.ended = isinstance(message, EndOfExecution)
+        return message
+
+    def _refuse(self, refused: Refused) -> None:
+        if self._answered:
+            return  # a cancel or an input that came too late
+        self.ended = True
+        if self._events:
+            raise ExecutionLostException(
+                f"The sandbox does not know execution '{self.execution_id}' any more, so it "
+                f"cannot be said whether it ended ({refused.message})"
+            )
+        if refused.status == 413:
+            raise InvalidCodeException(refused.message)
+        raise from_status(refused.status, refused.message)

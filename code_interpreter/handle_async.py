@@ -1,0 +1,157 @@
+"""An execution that goes on while the program does something else, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from code_interpreter.collector import Callbacks, Collector, earlier, input_line, settle
+from code_interpreter.connection_async import AsyncConnection, AsyncSubscription
+from code_interpreter.errors import (
+    ConnectionLostException,
+    ExecutionTimeoutException,
+    SandboxKilledException,
+    TimeoutException,
+)
+from code_interpreter.handle import STOP_SECONDS
+from code_interpreter.models import Execution
+from code_interpreter.protocol.executions import (
+    Cancel,
+    Cause,
+    ExecutionEvent,
+    Input,
+    InputRequest,
+)
+
+if TYPE_CHECKING:
+    from code_interpreter.sandbox_async import AsyncSandbox
+
+
+class AsyncExecutionHandle:
+    """One execution. Iterate over it for its events, or `wait` for its end.
+
+    A foreground cell (`AsyncSandbox.stream_code`) is cancelled if it still runs when the
+    handle is closed; one in the background runs on. Reading from several tasks at once is
+    not supported; each can have a handle of its own from `AsyncSandbox.attach_execution`.
+    """
+
+    def __init__(
+        self,
+        sandbox: AsyncSandbox,
+        connection: AsyncConnection,
+        subscription: AsyncSubscription,
+        callbacks: Callbacks,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        background: bool = False,
+    ) -> None:
+        self.id = subscription.course.execution_id
+        """Names the execution in its sandbox."""
+        self._sandbox = sandbox
+        self._connection = connection
+        self._subscription = subscription
+        self._collector = Collector(callbacks, self.id)
+        self._timeout = timeout
+        self._deadline = deadline
+        self._background = background
+
+    @property
+    def execution(self) -> Execution:
+        """What has arrived so far; complete when `done`."""
+        return self._collector.execution
+
+    @property
+    def done(self) -> bool:
+        """Whether the last event has been read."""
+        return self._subscription.course.ended
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ExecutionEvent:
+        """The next event, after the callbacks for it.
+
+        Raises `ExecutionTimeoutException` in place of the end if the cell was stopped by
+        its time-out.
+        """
+        if self.done:
+            self._check_timeout()
+            raise StopAsyncIteration
+        return await self._next(None)
+
+    async def wait(self, timeout: float | None = None) -> Execution:  # noqa: ASYNC109
+        """Read to the end.
+
+        ``timeout`` seconds from now `TimeoutException` is raised, and the cell runs on.
+        Raises `ExecutionTimeoutException` if the cell was stopped by its own time-out.
+        """
+        until = None if timeout is None else self._connection.loop.time() + timeout
+        while not self.done:
+            await self._next(until)
+        self._check_timeout()
+        return self.execution
+
+    async def cancel(self) -> None:
+        """Have the cell stopped. Does not wait: `wait` tells what became of it."""
+        await self._connection.send(Cancel(execution_id=self.id))
+
+    async def close(self) -> None:
+        """Hear no more of it. A foreground cell that still runs is cancelled."""
+        self._subscription.close()
+        if not self.done and not self._background:
+            await self.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, done={self.done})"
+
+    def _check_timeout(self) -> None:
+        if self.execution.cause is Cause.TIMEOUT:
+            raise ExecutionTimeoutException(self.execution, self._timeout)
+
+    async def _next(self, until: float | None) -> ExecutionEvent:
+        event = await self._receive(earlier(until, self._deadline))
+        if event is not None:
+            return event
+        if self._deadline is None or self._connection.loop.time() < self._deadline:
+            raise TimeoutException(f"Execution '{self.id}' has not ended yet; it runs on")
+        await self._stop()
+        raise ExecutionTimeoutException(self.execution, self._timeout)
+
+    async def _receive(self, until: float | None) -> ExecutionEvent | None:
+        """The next event, after its callback; None if there is none by then."""
+        try:
+            async with asyncio.timeout_at(until):
+                event = await self._subscription.receive()
+        except TimeoutError:
+            return None
+        except ConnectionLostException as lost:
+            if await self._sandbox._is_gone():
+                raise SandboxKilledException from lost
+            raise
+        call = self._collector.take(event)
+        if call is not None:
+            answer = await settle(call[0](call[1]))
+            if isinstance(event, InputRequest):
+                message = Input(execution_id=self.id, value=input_line(answer))
+                await self._connection.send(message)
+        return event
+
+    async def _stop(self) -> None:
+        """Cancel, and listen a little longer for what it does to the kernel."""
+        await self.cancel()
+        until = self._connection.loop.time() + STOP_SECONDS
+        while not self.done and await self._receive(until) is not None:
+            pass

@@ -1,0 +1,190 @@
+"""Where a sandbox's kernel gateway is, and how to open a WebSocket to it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import httpx
+from e2b.sandbox.main import SandboxBase
+from websockets import exceptions as ws
+from websockets.typing import Subprotocol
+
+from code_interpreter.errors import (
+    NeedsWebSocketException,
+    RequestTimeoutException,
+    SandboxKilledException,
+    from_status,
+)
+from code_interpreter.protocol.executions import (
+    GATEWAY_PORT,
+    MAX_MESSAGE_BYTES,
+    PATH,
+    SUBPROTOCOL,
+)
+
+DEFAULT_TEMPLATE = "code-interpreter-v1"
+"""The template with kernels in it."""
+RECONNECT_SECONDS = 30.0
+"""How long a connection that was lost is tried again."""
+_REFUSES_WEBSOCKETS = frozenset(
+    {
+        HTTPStatus.OK,
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.UPGRADE_REQUIRED,
+        HTTPStatus.NOT_IMPLEMENTED,
+    }
+)
+_GONE = "was not found"
+"""What the edge says of a sandbox that it does not have."""
+
+
+class WebSocketUnavailable(Exception):
+    """No WebSocket can be opened here; plain HTTP may still work."""
+
+
+@contextlib.contextmanager
+def needs_websocket(what: str) -> Iterator[None]:
+    """For what plain HTTP cannot do. Raises `NeedsWebSocketException`."""
+    try:
+        yield
+    except WebSocketUnavailable as reason:
+        raise NeedsWebSocketException(
+            f"{what} needs a WebSocket to the sandbox, which cannot be opened: {reason}"
+        ) from reason
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The address of one sandbox's gateway, with what it takes to be let in."""
+
+    sandbox_id: str
+    url: str
+    """Of HTTP requests, without a slash at its end."""
+    access_token: str | None
+    traffic_token: str | None
+    proxy: str | None
+    """Of the caller; None leaves it to the environment."""
+
+    @classmethod
+    def to(cls, sandbox: SandboxBase) -> Link:
+        """The way to a sandbox, as its connection settings have it."""
+        config = sandbox.connection_config
+        url = config.get_sandbox_url(sandbox.sandbox_id, sandbox.sandbox_domain, port=GATEWAY_PORT)
+        return cls(
+            sandbox.sandbox_id,
+            url.rstrip("/"),
+            sandbox._envd_access_token,
+            sandbox.traffic_access_token,
+            _proxy_url(config.proxy),
+        )
+
+    @property
+    def websocket_url(self) -> str:
+        return f"ws{self.url.removeprefix('http')}{PATH}"
+
+    def headers(self) -> dict[str, str]:
+        """What says for whom a request is, and that its sender may ask."""
+        headers = {
+            "E2b-Sandbox-Id": self.sandbox_id,
+            "E2b-Sandbox-Port": str(GATEWAY_PORT),
+        }
+        if self.access_token:
+            headers["X-Access-Token"] = self.access_token
+        if self.traffic_token:
+            headers["E2B-Traffic-Access-Token"] = self.traffic_token
+        return headers
+
+    def websocket_options(self) -> dict[str, Any]:
+        """Arguments of ``connect`` that the sync and the async library share."""
+        return {
+            "subprotocols": [Subprotocol(SUBPROTOCOL)],
+            "additional_headers": self.headers(),
+            "compression": None,
+            "max_size": MAX_MESSAGE_BYTES,
+            "ping_interval": None,  # TCP does it, without a thread for each connection
+            "close_timeout": 1,
+            "proxy": self._websocket_proxy(),
+        }
+
+    def _websocket_proxy(self) -> str | Literal[True] | None:
+        if self.proxy is not None:
+            return self.proxy
+        return None if urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1") else True
+
+
+def _proxy_url(proxy: str | httpx.URL | httpx.Proxy | None) -> str | None:
+    if proxy is None:
+        return None
+    if isinstance(proxy, httpx.Proxy):
+        url = proxy.url
+        if proxy.auth is not None:
+            url = url.copy_with(username=proxy.auth[0], password=proxy.auth[1])
+        return str(url)
+    return str(proxy)
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Have the kernel notice, within a minute, that the other end is gone without a word."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def check_subprotocol(subprotocol: str | None) -> None:
+    """Raises `WebSocketUnavailable` if the server did not agree to speak our protocol."""
+    if subprotocol != SUBPROTOCOL:
+        raise WebSocketUnavailable(f"the server does not speak {SUBPROTOCOL}")
+
+
+def explain_refusal(error: Exception) -> Exception:
+    """What a failed attempt to open a WebSocket means for the caller."""
+    if isinstance(error, ws.InvalidStatus):
+        status = error.response.status_code
+        if status in _REFUSES_WEBSOCKETS:
+            return WebSocketUnavailable(f"the server answered {status}")
+        return from_status(status, _body(error))
+    if isinstance(error, TimeoutError):
+        return RequestTimeoutException()
+    if isinstance(error, OSError | ws.InvalidHandshake | ws.InvalidProxy | ImportError):
+        return WebSocketUnavailable(str(error))
+    return error
+
+
+def is_final(error: Exception) -> Exception | None:
+    """What ends the attempts to connect again; None if another may succeed."""
+    if isinstance(error, ws.InvalidStatus):
+        status = error.response.status_code
+        if status == HTTPStatus.BAD_GATEWAY and _GONE in _body(error):
+            return SandboxKilledException()
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in (
+            HTTPStatus.CONFLICT,
+            HTTPStatus.TOO_MANY_REQUESTS,
+        ):
+            return from_status(status, _body(error))
+        return None
+    if isinstance(error, OSError | ws.InvalidHandshake):
+        return None
+    return error
+
+
+def _body(error: ws.InvalidStatus) -> str:
+    return (error.response.body or b"").decode(errors="replace")
+
+
+def delays() -> Iterator[float]:
+    """Seconds to wait before each further attempt to connect."""
+    delay = 0.05
+    while True:
+        yield delay
+        delay = min(2.0, delay * 2)

@@ -1,0 +1,353 @@
+"""The sandbox with kernels in it, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
+
+import httpx
+from e2b import AsyncSandbox as BaseSandbox
+from e2b.api.client_async import get_transport
+from e2b.sandbox.main import SandboxOpts
+
+from code_interpreter import contexts, embedded
+from code_interpreter.cell import Cell, check_execution_id, make_cell
+from code_interpreter.collector import Callbacks
+from code_interpreter.connection_async import AsyncConnection
+from code_interpreter.course import Course
+from code_interpreter.errors import (
+    RequestTimeoutException,
+    SandboxKilledException,
+)
+from code_interpreter.handle_async import AsyncExecutionHandle
+from code_interpreter.http_execution import run_over_http_async
+from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, needs_websocket
+from code_interpreter.models import (
+    Context,
+    Execution,
+    ExecutionError,
+    InputPrompt,
+    OutputHandlerWithAsync,
+    OutputMessage,
+    Result,
+    RunCodeLanguage,
+)
+from code_interpreter.protocol.executions import Attach, OnDisconnect
+
+_PROBE_SECONDS = 5.0
+
+
+class AsyncRunOptions(TypedDict, total=False):
+    """What ``run_code`` takes besides the code and where to run it."""
+
+    on_stdout: OutputHandlerWithAsync[OutputMessage] | None
+    on_stderr: OutputHandlerWithAsync[OutputMessage] | None
+    on_result: OutputHandlerWithAsync[Result] | None
+    on_error: OutputHandlerWithAsync[ExecutionError] | None
+    envs: dict[str, str] | None
+    timeout: float | None
+    request_timeout: float | None
+    on_update: OutputHandlerWithAsync[Result] | None
+    on_input: OutputHandlerWithAsync[InputPrompt] | None
+
+
+class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
+    """An isolated machine with files, commands and stateful kernels.
+
+    ::
+
+        from code_interpreter import AsyncSandbox
+
+        async with await AsyncSandbox.create() as sandbox:
+            await sandbox.run_code("x = 41")
+            print((await sandbox.run_code("x + 1")).text)
+
+    Without any ``E2B_*`` variable and without options, sandboxes live on this machine: the
+    first call starts a host in the background.
+    """
+
+    default_template = DEFAULT_TEMPLATE
+
+    def __init__(self, **opts: Unpack[SandboxOpts]) -> None:
+        super().__init__(**opts)
+        self._http_only = False
+        self._connection: AsyncConnection | None = None
+
+    @classmethod
+    async def _create(cls, *args: Any, **opts: Any) -> Self:
+        await embedded.prepare(cls._bound_api_params, opts)
+        return await super()._create(*args, **opts)
+
+    @classmethod
+    async def _cls_connect_sandbox(cls, *args: Any, **opts: Any) -> Self:
+        await embedded.prepare(cls._bound_api_params, opts)
+        return await super()._cls_connect_sandbox(*args, **opts)
+
+    @overload
+    async def run_code(
+        self,
+        code: str,
+        language: RunCodeLanguage | None = None,
+        *,
+        background: Literal[False] = False,
+        **options: Unpack[AsyncRunOptions],
+    ) -> Execution: ...
+
+    @overload
+    async def run_code(
+        self,
+        code: str,
+        *,
+        context: Context | str | None = None,
+        background: Literal[False] = False,
+        **options: Unpack[AsyncRunOptions],
+    ) -> Execution: ...
+
+    @overload
+    async def run_code(
+        self,
+        code: str,
+        language: RunCodeLanguage | None = None,
+        context: Context | str | None = None,
+        *,
+        background: Literal[True],
+        **options: Unpack[AsyncRunOptions],
+    ) -> AsyncExecutionHandle: ...
+
+    async def run_code(
+        self,
+        code: str,
+        language: RunCodeLanguage | None = None,
+        context: Context | str | None = None,
+        on_stdout: OutputHandlerWithAsync[OutputMessage] | None = None,
+        on_stderr: OutputHandlerWithAsync[OutputMessage] | None = None,
+        on_result: OutputHandlerWithAsync[Result] | None = None,
+        on_error: OutputHandlerWithAsync[ExecutionError] | None = None,
+        envs: dict[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - E2B's name
+        request_timeout: float | None = None,
+        *,
+        on_update: OutputHandlerWithAsync[Result] | None = None,
+        on_input: OutputHandlerWithAsync[InputPrompt] | None = None,
+        background: bool = False,
+    ) -> Execution | AsyncExecutionHandle:
+        """Run code; variables, imports and functions stay for the next call.
+
+        An exception that the code raises is in ``error`` of the `Execution`, not raised here.
+
+        :param code: what to run
+        :param language: which language's default context to run it in; Python if not given
+        :param context: the context to run it in, in place of ``language``
+        :param on_stdout: called with each piece of standard output as it is printed
+        :param on_stderr: the same for standard error
+        :param on_result: called with each display, and with the value of the last expression
+        :param on_error: called if the code raises
+        :param envs: environment variables for this run
+        :param timeout: seconds the code may take, 300 if not given; 0: no limit. In the
+            background there is no limit if none is given
+        :param request_timeout: seconds that opening the connection may take
+        :param on_update: called with the new content of a display that the code updates
+        :param on_input: called with the prompt when the code asks for input; returns the
+            line. Without it, asking is an error in the code
+        :param background: return an `AsyncExecutionHandle` at once; the cell runs on even if this
+            program ends
+        :raises InvalidArgumentException: an argument cannot be right; nothing was sent
+        :raises NotFoundException: there is no such context
+        :raises TimeoutException: the code took longer than ``timeout`` and was stopped, or the
+            sandbox is gone
+        """
+        callbacks = Callbacks(on_stdout, on_stderr, on_result, on_error, on_update, on_input)
+        if background and timeout is None:
+            timeout = 0
+        cell = make_cell(code, language, context, envs, timeout)
+        if background:
+            with needs_websocket("background=True"):
+                return await self._start(cell, callbacks, request_timeout, background=True)
+        if on_input is not None:
+            with needs_websocket("on_input"):
+                return await self._run(cell, callbacks, request_timeout)
+        if not self._http_only:
+            with contextlib.suppress(WebSocketUnavailable):
+                return await self._run(cell, callbacks, request_timeout)
+        return await self._run_over_http(cell, callbacks, request_timeout)
+
+    async def stream_code(
+        self,
+        code: str,
+        language: RunCodeLanguage | None = None,
+        context: Context | str | None = None,
+        envs: dict[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - E2B's name
+        request_timeout: float | None = None,
+        *,
+        on_input: OutputHandlerWithAsync[InputPrompt] | None = None,
+    ) -> AsyncExecutionHandle:
+        """Run code and iterate over its events; parameters are those of `run_code`.
+
+        ::
+
+            events = await sandbox.stream_code("for i in range(3): print(i)")
+            async with events:
+                async for event in events:
+                    print(event)
+            print(events.execution.status)
+        """
+        cell = make_cell(code, language, context, envs, timeout)
+        with needs_websocket("stream_code"):
+            return await self._start(cell, Callbacks(on_input=on_input), request_timeout)
+
+    async def attach_execution(
+        self,
+        execution_id: str,
+        after: int = 0,
+        on_input: OutputHandlerWithAsync[InputPrompt] | None = None,
+        request_timeout: float | None = None,
+    ) -> AsyncExecutionHandle:
+        """Read the events of an execution that was started before, maybe by another program.
+
+        :param execution_id: ``id`` of its handle or of its `Execution`
+        :param after: number (``seq``) of the last event that is known already
+        :raises NotFoundException: the sandbox has no such execution; raised on first reading
+        """
+        first = Attach(execution_id=check_execution_id(execution_id), after=after)
+        callbacks = Callbacks(on_input=on_input)
+        with needs_websocket("attach_execution"):
+            return await self._follow(Course(first), callbacks, request_timeout, background=True)
+
+    async def create_code_context(
+        self,
+        cwd: str | None = None,
+        language: RunCodeLanguage | None = None,
+        request_timeout: float | None = None,
+    ) -> Context:
+        """Start a kernel of its own, with its own variables.
+
+        :param cwd: its working directory, ``/home/user`` if not given
+        :param language: Python if not given
+        :param request_timeout: seconds
+        """
+        answer = await self._ask(contexts.create(cwd, language), request_timeout)
+        return Context.from_json(answer)
+
+    async def list_code_contexts(self) -> list[Context]:
+        """All contexts, oldest first."""
+        return [Context.from_json(item) for item in await self._ask(contexts.listing())]
+
+    async def restart_code_context(self, context: Context | str) -> None:
+        """Give a context, or the one with this id, a fresh kernel: its variables are gone."""
+        await self._ask(contexts.restart(context))
+
+    async def remove_code_context(self, context: Context | str) -> None:
+        """End a context, or the one with this id, and its kernel."""
+        await self._ask(contexts.remove(context))
+
+    # --- how it is done -----------------------------------------------------------------
+
+    async def _run(
+        self, cell: Cell, callbacks: Callbacks, request_timeout: float | None
+    ) -> Execution:
+        async with await self._start(cell, callbacks, request_timeout) as handle:
+            return await handle.wait()
+
+    async def _start(
+        self,
+        cell: Cell,
+        callbacks: Callbacks,
+        request_timeout: float | None,
+        *,
+        background: bool = False,
+    ) -> AsyncExecutionHandle:
+        execute = cell.execute(
+            allow_stdin=callbacks.on_input is not None,
+            on_disconnect=OnDisconnect.CONTINUE if background else OnDisconnect.INTERRUPT,
+        )
+        return await self._follow(
+            Course(execute), callbacks, request_timeout, cell.timeout, background=background
+        )
+
+    async def _follow(
+        self,
+        course: Course,
+        callbacks: Callbacks,
+        request_timeout: float | None,
+        cell_timeout: float | None = None,
+        *,
+        background: bool,
+    ) -> AsyncExecutionHandle:
+        deadline = (
+            None
+            if cell_timeout is None or background
+            else asyncio.get_running_loop().time() + cell_timeout
+        )
+        connection = self._connection_for(course.execution_id)
+        return AsyncExecutionHandle(
+            self,
+            connection,
+            await connection.subscribe(course, self._request_timeout(request_timeout)),
+            callbacks,
+            timeout=cell_timeout,
+            deadline=deadline,
+            background=background,
+        )
+
+    def _connection_for(self, execution_id: str) -> AsyncConnection:
+        """The connection of this object; one more for a second look at the same execution."""
+        connection = self._connection
+        if connection is None or connection.loop is not asyncio.get_running_loop():
+            self._connection = connection = self._new_connection()
+        if connection.follows(execution_id):
+            return self._new_connection(shared=False)
+        return connection
+
+    def _new_connection(self, *, shared: bool = True) -> AsyncConnection:
+        connection = AsyncConnection(Link.to(self), shared=shared)
+        weakref.finalize(self, connection.close)
+        return connection
+
+    async def _run_over_http(
+        self, cell: Cell, callbacks: Callbacks, request_timeout: float | None
+    ) -> Execution:
+        connect = self._request_timeout(request_timeout)
+        try:
+            execution = await run_over_http_async(
+                self._client, Link.to(self), cell, callbacks, connect
+            )
+        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+            if await self._is_gone():
+                raise SandboxKilledException from error
+            raise
+        self._http_only = True
+        return execution
+
+    async def _ask(
+        self, request: contexts.ContextRequest, request_timeout: float | None = None
+    ) -> Any:
+        timeout = self._request_timeout(request_timeout)
+        try:
+            return contexts.read(
+                await self._client.request(**request.arguments(Link.to(self), timeout))
+            )
+        except httpx.TimeoutException as late:
+            raise RequestTimeoutException from late
+        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+            if await self._is_gone():
+                raise SandboxKilledException from error
+            raise
+
+    @property
+    def _client(self) -> httpx.AsyncClient:
+        # One TCP connection a request: its end tells the server that nobody waits any more.
+        transport = get_transport(self.connection_config, http_version="1.1")
+        return httpx.AsyncClient(transport=transport)
+
+    def _request_timeout(self, given: float | None) -> float | None:
+        seconds: float | None = self.connection_config.get_request_timeout(given)
+        return seconds
+
+    async def _is_gone(self) -> bool:
+        try:
+            return not await self.is_running(request_timeout=_PROBE_SECONDS)
+        except Exception:  # whatever went wrong, it does not tell that the sandbox is gone
+            return False
