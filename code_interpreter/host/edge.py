@@ -76,9 +76,7 @@ class Edge:
             client.cut(sandbox_id)
 
     def _accept(self) -> ClientConnection:
-        client = ClientConnection(self._switchboard, self._clients.discard)
-        self._clients.add(client)
-        return client
+        return ClientConnection(self._switchboard, self._clients)
 
     async def _sweep(self) -> None:
         while True:

@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from typing import cast
 
 from code_interpreter.host import edge_answers as answers
 from code_interpreter.host.edge_exchange import Exchange
@@ -41,13 +41,11 @@ _log = logging.getLogger(__name__)
 class ClientConnection(asyncio.Protocol):
     """Reads requests, and hands each to a server while the others wait their turn."""
 
-    def __init__(
-        self, switchboard: Switchboard, on_close: Callable[[ClientConnection], None]
-    ) -> None:
+    def __init__(self, switchboard: Switchboard, connected: set[ClientConnection]) -> None:
         self.opening: asyncio.Task[None] | None = None
         """Finds and connects the server of the current request."""
         self._switchboard = switchboard
-        self._on_close = on_close
+        self._connected = connected
         self._reader = RequestReader()
         self._exchange: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
@@ -63,12 +61,13 @@ class ClientConnection(asyncio.Protocol):
     # The client's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        # uvloop's transports are not of asyncio's class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._deadline = time.monotonic() + IDLE_SECONDS
+        self._connected.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._lingering or self._transport.is_closing():
@@ -93,7 +92,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._let_go()
-        self._on_close(self)
+        self._connected.discard(self)
 
     def pause_writing(self) -> None:
         if self._exchange is not None and self._exchange.upstream is not None:

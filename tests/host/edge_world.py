@@ -160,15 +160,15 @@ def application(name: str, world: World) -> Starlette:
 async def serving(app: Starlette, **where: object) -> AsyncIterator[None]:
     config = uvicorn.Config(app, log_level="error", lifespan="off", **where)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server._serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
+    if not config.loaded:
+        config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
     try:
         yield
     finally:
-        server.should_exit = server.force_exit = True
-        await task
+        server.force_exit = True
+        await server.shutdown()
 
 
 async def _echo_messages(connection: ServerConnection) -> None:
