@@ -154,8 +154,12 @@ async def test_an_upload_into_a_server_that_does_not_read_is_held_back(
 
 
 async def test_a_client_that_leaves_while_it_is_held_back(world: World) -> None:
+    gone = asyncio.Event()
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await gone.wait()
+        writer.transport.abort()
 
     (world.directory / ENVD_SOCKET).unlink()
     server = await asyncio.start_unix_server(handle, world.directory / ENVD_SOCKET)
@@ -172,7 +176,9 @@ async def test_a_client_that_leaves_while_it_is_held_back(world: World) -> None:
         writer.close()
         while world.edge._clients:
             await asyncio.sleep(0.05)
+    gone.set()
     server.close()
+    await asyncio.sleep(0.05)
 
 
 @pytest.mark.security

@@ -1,0 +1,1 @@
+"""Speed, measured beside its baseline in the same run: ``python -m tests.benchmarks``."""

@@ -1,0 +1,74 @@
+"""Durations of one thing, and the line that they make in the table."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """Milliseconds; ``ratio`` and ``added`` compare the medians with a baseline of the same run."""
+
+    name: str
+    count: int
+    p50: float
+    p95: float
+    p99: float
+    ratio: float | None = None
+    added: float | None = None
+    target: str = ""
+
+
+@dataclass
+class Samples:
+    name: str
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(self.seconds) * 1000
+
+    def percentile(self, percent: int) -> float:
+        """In milliseconds, by the nearest rank."""
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] * 1000
+
+    def row(self, *, baseline: Samples | None = None, target: str = "") -> Row:
+        return Row(
+            name=self.name,
+            count=len(self.seconds),
+            p50=self.p50,
+            p95=self.percentile(95),
+            p99=self.percentile(99),
+            ratio=self.p50 / baseline.p50 if baseline else None,
+            added=self.p50 - baseline.p50 if baseline else None,
+            target=target,
+        )
+
+
+def show(rows: Iterable[Row]) -> None:
+    """A table for people, then one line of JSON for machines."""
+    rows = list(rows)
+    table = Table("", "n", "p50 ms", "p95 ms", "p99 ms", "× base", "+ ms", "target")
+    for row in rows:
+        table.add_row(
+            row.name,
+            str(row.count),
+            f"{row.p50:.3f}",
+            f"{row.p95:.3f}",
+            f"{row.p99:.3f}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            "" if row.added is None else f"{row.added:.3f}",
+            row.target,
+        )
+    Console(width=130).print(table)
+    print(json.dumps([asdict(row) for row in rows]))
