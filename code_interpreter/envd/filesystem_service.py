@@ -10,7 +10,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -72,6 +72,9 @@ _CODES = {
     errno.EBUSY: Code.FAILED_PRECONDITION,
     errno.ENOTEMPTY: Code.FAILED_PRECONDITION,
 }
+_START: Literal["start"] = "start"
+_FILESYSTEM: Literal["filesystem"] = "filesystem"
+_KEEPALIVE: Literal["keepalive"] = "keepalive"
 _Context = RequestContext[Any, Any]
 T = TypeVar("T")
 
@@ -119,18 +122,18 @@ class FilesystemService(FilesystemProtocol):
     ) -> AsyncIterator[WatchDirResponse]:
         watch = await self._watch(request, ctx)
         try:
-            yield WatchDirResponse(event=Oneof("start", WatchDirResponse.StartEvent()))
+            yield WatchDirResponse(event=Oneof(_START, WatchDirResponse.StartEvent()))
             interval = keepalive_interval(ctx)
             while True:
                 try:
                     async with asyncio.timeout(interval):
                         changes = await watch.changes()
                 except TimeoutError:
-                    yield WatchDirResponse(event=Oneof("keepalive", WatchDirResponse.KeepAlive()))
+                    yield WatchDirResponse(event=Oneof(_KEEPALIVE, WatchDirResponse.KeepAlive()))
                     continue
                 for change in changes:
                     event = _encode(watch, change, with_entry=request.include_entry)
-                    yield WatchDirResponse(event=Oneof("filesystem", event))
+                    yield WatchDirResponse(event=Oneof(_FILESYSTEM, event))
         finally:
             watch.close()
 

@@ -82,9 +82,9 @@ def make_app(config: GuestConfig) -> ASGIApp:
                 await refusal.response()(scope, receive, send)
                 return
         if path.startswith("/process.Process/"):
-            await process_app(scope, receive, send)  # type: ignore[arg-type]
+            await process_app(scope, receive, send)
         elif path.startswith("/filesystem.Filesystem/"):
-            await filesystem_app(scope, receive, send)  # type: ignore[arg-type]
+            await filesystem_app(scope, receive, send)
         else:
             await plain(scope, receive, send)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -56,6 +56,14 @@ DEFAULT_KEEPALIVE = 90.0
 """Seconds of silence before a keepalive, unless the client asks for another number."""
 _SIGNALS = {Signal.SIGTERM: signal.SIGTERM, Signal.SIGKILL: signal.SIGKILL}
 _DEFAULT_SIZE = (80, 24)
+# Typed, so that the messages' unions can be told apart.
+_START: Literal["start"] = "start"
+_DATA: Literal["data"] = "data"
+_END: Literal["end"] = "end"
+_KEEPALIVE: Literal["keepalive"] = "keepalive"
+_STDOUT: Literal["stdout"] = "stdout"
+_STDERR: Literal["stderr"] = "stderr"
+_PTY: Literal["pty"] = "pty"
 _Context = RequestContext[Any, Any]
 
 
@@ -120,10 +128,10 @@ class ProcessService(ProcessProtocol):
     ) -> StreamInputResponse:
         process: Process | None = None
         async for message in request:
-            match message.event:
-                case Oneof(field="start", value=start):
+            match message.event.value if message.event is not None else None:
+                case StreamInputRequest.StartEvent() as start:
                     process = self._find(start.process)
-                case Oneof(field="data", value=data):
+                case StreamInputRequest.DataEvent() as data:
                     if process is None:
                         raise ConnectError(
                             Code.INVALID_ARGUMENT, "the first message must name the process"
@@ -230,7 +238,7 @@ async def _events(
     process: Process, queue: asyncio.Queue[Event], ctx: _Context, deadline: float | None
 ) -> AsyncIterator[ProcessEvent]:
     """Start, output as it comes, keepalives in silence, end. Raises TimeoutError."""
-    yield ProcessEvent(event=Oneof("start", ProcessEvent.StartEvent(pid=process.pid)))
+    yield ProcessEvent(event=Oneof(_START, ProcessEvent.StartEvent(pid=process.pid)))
     interval = keepalive_interval(ctx)
     while True:
         async with asyncio.timeout_at(deadline):
@@ -260,16 +268,16 @@ def keepalive_interval(ctx: _Context) -> float:
 def _encode(event: Event | None) -> ProcessEvent:
     match event:
         case Output("stdout", data):
-            output = ProcessEvent.DataEvent(output=Oneof("stdout", data))
+            output = ProcessEvent.DataEvent(output=Oneof(_STDOUT, data))
         case Output("stderr", data):
-            output = ProcessEvent.DataEvent(output=Oneof("stderr", data))
+            output = ProcessEvent.DataEvent(output=Oneof(_STDERR, data))
         case Output(_, data):
-            output = ProcessEvent.DataEvent(output=Oneof("pty", data))
+            output = ProcessEvent.DataEvent(output=Oneof(_PTY, data))
         case Ended():
-            return ProcessEvent(event=Oneof("end", _end(event)))
+            return ProcessEvent(event=Oneof(_END, _end(event)))
         case None:
-            return ProcessEvent(event=Oneof("keepalive", ProcessEvent.KeepAlive()))
-    return ProcessEvent(event=Oneof("data", output))
+            return ProcessEvent(event=Oneof(_KEEPALIVE, ProcessEvent.KeepAlive()))
+    return ProcessEvent(event=Oneof(_DATA, output))
 
 
 def _end(event: Ended) -> ProcessEvent.EndEvent:

@@ -334,7 +334,12 @@ async def _ready(descriptor: int, *, write: bool) -> None:
     add, remove = (
         (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
     )
-    add(descriptor, lambda: ready.done() or ready.set_result(None))
+
+    def on_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    add(descriptor, on_ready)
     try:
         await ready
     finally:

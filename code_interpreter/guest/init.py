@@ -6,6 +6,7 @@ server it came from, so a kernel is one fork away.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import selectors
@@ -247,9 +248,10 @@ class Init:
         os.environ.update(request["env"])
         os.chdir(request["cwd"])
         forget_our_modules()
-        import kernel_start
-
-        kernel_start.kernel_main(request["connection"], request["cwd"], request["env"])
+        # Not of this package: it belongs to the kernelspec, and was loaded by the fork server.
+        importlib.import_module("kernel_start").kernel_main(
+            request["connection"], request["cwd"], request["env"]
+        )
 
 
 def _with(

@@ -37,7 +37,9 @@ def _run(
 
 
 def test_environment_directory_and_exit_code_are_the_given_ones(tmp_path: Path) -> None:
-    code, text = _run(["sh", "-c", "echo $A; pwd; exit 3"], tmp_path, {"PATH": os.defpath, "A": "ä 'b"})
+    code, text = _run(
+        ["sh", "-c", "echo $A; pwd; exit 3"], tmp_path, {"PATH": os.defpath, "A": "ä 'b"}
+    )
     assert (code, text) == (3, f"ä 'b\n{tmp_path}\n")
 
 

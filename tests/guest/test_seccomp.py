@@ -8,6 +8,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -31,7 +32,7 @@ _COLUMN = {"x86_64": 0, "aarch64": 1}.get(platform.machine())
 pytestmark = pytest.mark.skipif(_COLUMN is None, reason="no filter for this architecture")
 
 
-def _probe(calls: list[tuple[object, ...]]) -> dict[str, int]:
+def _probe(calls: Sequence[tuple[object, ...]]) -> dict[str, int]:
     command = [sys.executable, "-c", _PROBE, json.dumps(calls)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 0, result.stderr
