@@ -27,6 +27,8 @@ from code_interpreter.host.tasks import Tasks
 
 INTRODUCTION_DEADLINE = 60.0
 """Seconds that envd and the gateway of a new box have for their first answer."""
+REFILL_PAUSE = 0.05
+"""Seconds after which a box that was taken is replaced: not while its taker still waits."""
 RETRY_PAUSE = 5.0
 """Seconds until the pool tries again after a failure."""
 NO_PID = 4_194_305
@@ -153,6 +155,7 @@ class Boxes:
                 await asyncio.sleep(RETRY_PAUSE)
                 continue
             await self._taken.wait()
+            await asyncio.sleep(REFILL_PAUSE)
 
 
 async def _quietly(request: Coroutine[Any, Any, None]) -> str | None:

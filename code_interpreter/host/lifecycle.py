@@ -15,11 +15,12 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
+from code_interpreter.host.adoption import Adoption
 from code_interpreter.host.boxes import Boxes, Templates, check_template
 from code_interpreter.host.errors import (
     BadRequest,
@@ -47,6 +48,8 @@ from code_interpreter.host.wishes import Wish, check_timeout
 
 PAUSE_RETRY = 30
 """Seconds after which an automatic pause that failed is tried again."""
+END_RETRY = 10.0
+"""Seconds after which an end that failed is tried again."""
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +76,7 @@ class Lifecycle:
         self.boxes = Boxes(
             runtime, templates, self.registry, self._tasks, settings.data_dir / "run"
         )
+        self._adoption = Adoption(runtime, self.boxes, settings.data_dir)
         self.on_unreachable: Callable[[str], None] = lambda sandbox_id: None
         """Called at the moment from which a sandbox cannot be reached: cut its connections."""
 
@@ -80,8 +84,11 @@ class Lifecycle:
 
     async def start(self) -> None:
         """Adopt what lives, clean up what does not, begin to watch and to time out."""
-        for record in await self._store.load():
-            await self._adopt(record)
+        live = await self._adoption.sort(await self._store.load())
+        for record in live:
+            self._watch(await self.registry.put(record))
+            self._repetitions.remember(record)
+        self._tasks.spawn(self._introduce_again(live), "introduction of adopted sandboxes")
         self._tasks.spawn(self._expiry.run(), "expiry")
         if self._settings.pool_size:
             template = check_template(self._templates, self._settings.pool_template)
@@ -100,36 +107,18 @@ class Lifecycle:
         async with asyncio.TaskGroup() as group:
             for record in doomed:
                 self.on_unreachable(record.sandbox_id)
-                group.create_task(self._discard_logged(record))
+                group.create_task(self._adoption.discard(record))
         await self._tasks.close()
 
-    async def _adopt(self, record: Record) -> None:
-        box = record.box
-        if box is None or record.phase in (Phase.CREATING, Phase.POOLED, Phase.ENDING):
-            await self._discard_logged(record)
-            return
-        if box.runtime != self._runtime.name:
-            raise RuntimeFailure(
-                f"sandbox {record.sandbox_id} was made by the runtime {box.runtime!r}, and this "
-                f"host runs {self._runtime.name!r}: start with --runtime {box.runtime}, or "
-                "choose another data directory"
-            )
-        if not await self._runtime.adopt(box):
-            _log.warning("sandbox %s has died while no host was running", record.sandbox_id)
-            await self._store.delete(record.sandbox_id)
-            return
-        if record.phase in (Phase.PAUSING, Phase.RESUMING):
-            await self._runtime.resume(box)
-            record = replace(record, phase=Phase.RUNNING)
-        self._watch(await self.registry.put(record))
-        self._repetitions.remember(record)
-        _log.info("sandbox %s is adopted", record.sandbox_id)
-
-    async def _discard_logged(self, record: Record) -> None:
-        try:
-            await self.boxes.discard(record)
-        except RuntimeFailure as error:
-            _log.error("sandbox %s could not be ended: %s", record.sandbox_id, error)
+    async def _introduce_again(self, adopted: Iterable[Record]) -> None:
+        """Tell their envd and gateway anew: one of them may have come up while nobody was here."""
+        for adoptee in adopted:
+            record = self.registry.find(adoptee.sandbox_id)
+            if record is not None and record.phase is Phase.RUNNING:
+                try:
+                    await self.boxes.introduce(record)
+                except RuntimeFailure as error:
+                    _log.error("adopted sandbox %s: %s", record.sandbox_id, error)
 
     # --- create -------------------------------------------------------------------------
 
@@ -284,8 +273,18 @@ class Lifecycle:
         try:
             await self.boxes.discard(record)
         except RuntimeFailure as error:
+            self._tasks.spawn(self._end_later(record), f"end of {record.sandbox_id}")
             raise HostFailure(f"sandbox {record.sandbox_id} could not be ended: {error}") from error
         _log.info("%s: %s", record.sandbox_id, message)
+
+    async def _end_later(self, record: Record) -> None:
+        """Nobody can reach it any more; its processes and files still have to go."""
+        await asyncio.sleep(END_RETRY)
+        try:
+            await self.boxes.discard(record)
+        except RuntimeFailure as error:
+            _log.error("sandbox %s still cannot be ended: %s", record.sandbox_id, error)
+            self._tasks.spawn(self._end_later(record), f"end of {record.sandbox_id}")
 
     # --- by themselves ------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -125,5 +126,38 @@ def test_a_pool_is_cleaned_up_with_its_host(data: Path) -> None:
     assert len(processes_of(data)) > 0
     host = RunningHost(data).wait_until_ready()
     assert processes_of(data) == []
+    assert host.stop() == 0
+    check_nothing_left(data)
+
+
+def test_what_nobody_has_a_record_of_is_ended(data: Path) -> None:
+    host = RunningHost(data).wait_until_ready()
+    Sandbox.create(timeout=100, **host.options)
+    host.stop(signal.SIGKILL)
+    for file in data.glob("store.sqlite*"):
+        file.unlink()
+    host = RunningHost(data).wait_until_ready()
+    assert processes_of(data) == []
+    assert Sandbox.list(**host.options).next_items() == []
+    assert host.stop() == 0
+    check_nothing_left(data)
+
+
+def test_sandboxes_of_another_runtime_are_not_taken_over(data: Path) -> None:
+    host = RunningHost(data).wait_until_ready()
+    sandbox = Sandbox.create(timeout=100, **host.options)
+    host.stop(signal.SIGKILL)
+    with sqlite3.connect(data / "store.sqlite") as store:
+        store.execute("UPDATE sandboxes SET record = replace(record, '\"process\"', '\"other\"')")
+    store.close()
+    host = RunningHost(data)
+    assert host.process.wait(20) == 1
+    assert "--runtime other" in host.stderr
+    assert "Traceback" not in host.stderr
+    with sqlite3.connect(data / "store.sqlite") as store:
+        store.execute("UPDATE sandboxes SET record = replace(record, '\"other\"', '\"process\"')")
+    store.close()
+    host = RunningHost(data).wait_until_ready()
+    assert Sandbox.connect(sandbox.sandbox_id, **host.options).is_running()
     assert host.stop() == 0
     check_nothing_left(data)
