@@ -1,0 +1,101 @@
+"""Languages by the names that clients use, and the kernelspecs that run them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEFAULT = "python"
+_ALIASES = {
+    "": DEFAULT,
+    "py": "python",
+    "python3": "python",
+    "ipython": "python",
+    "js": "javascript",
+    "node": "javascript",
+    "deno": "javascript",
+    "ts": "typescript",
+    "sh": "bash",
+    "shell": "bash",
+}
+_SPECS = {"python": "python3", "typescript": "javascript", "r": "ir"}
+"""Language → name of its kernelspec, where that is another."""
+
+
+class UnknownLanguage(LookupError):
+    """No kernel for this language is installed; the message names those that are."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpec:
+    name: str
+    argv: tuple[str, ...]
+    directory: Path
+    env: dict[str, str] = field(default_factory=dict)
+    transport: str = "ipc"
+    interruptible: bool = True
+    settle: float = 0.0
+    """Seconds that the kernel's output may come after its reply and ``idle``."""
+    environment: str = "metadata"
+    """How variables reach a cell: ``metadata`` of its request, or hidden cells (`preludes`)."""
+    warm: bool = False
+    """True: the box's init can fork this kernel."""
+
+    def command(self, python: str, connection_file: str) -> list[str]:
+        command = [
+            argument.replace("{connection_file}", connection_file).replace(
+                "{resource_dir}", str(self.directory)
+            )
+            for argument in self.argv
+        ]
+        if command[0] in ("python", "python3"):
+            command[0] = python
+        elif not shutil.which(command[0]):
+            beside = Path(python).with_name(command[0])
+            command[0] = str(beside) if beside.exists() else command[0]
+        return command
+
+
+class Languages:
+    """The kernelspecs below ``<jupyter_path>/kernels``."""
+
+    def __init__(self, jupyter_path: Path) -> None:
+        self._directory = jupyter_path / "kernels"
+
+    def normalise(self, name: str | None) -> str:
+        """A client's word for a language as we name it: ``JS`` → ``javascript``."""
+        wanted = (name or "").strip().lower()
+        return _ALIASES.get(wanted, wanted)
+
+    def spec(self, language: str) -> KernelSpec:
+        """Raises `UnknownLanguage`. ``language`` is one of ours (see `normalise`)."""
+        name = _SPECS.get(language, language)
+        file = self._directory / name / "kernel.json"
+        if Path(name).name != name or not file.is_file():
+            known = ", ".join(self.names())
+            raise UnknownLanguage(f"No kernel for language '{language}'. Installed: {known}")
+        return _read(file)
+
+    def names(self) -> list[str]:
+        specs = {path.parent.name for path in self._directory.glob("*/kernel.json")}
+        names = {language for language, spec in _SPECS.items() if spec in specs}
+        return sorted(names | (specs - set(_SPECS.values()) | ({"javascript"} & specs)))
+
+
+def _read(file: Path) -> KernelSpec:
+    data: dict[str, Any] = json.loads(file.read_text())
+    ours = data.get("metadata", {}).get("code_interpreter", {})
+    return KernelSpec(
+        name=file.parent.name,
+        argv=tuple(data["argv"]),
+        directory=file.parent,
+        env=dict(data.get("env", {})),
+        transport=ours.get("transport", "ipc"),
+        interruptible=ours.get("interrupt", "signal") != "none",
+        settle=float(ours.get("settle_seconds", 0.0)),
+        environment=ours.get("environment", "metadata"),
+        warm=bool(ours.get("warm", False)),
+    )

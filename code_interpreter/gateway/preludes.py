@@ -1,0 +1,28 @@
+"""Environment variables for kernels that cannot take them as data of a request.
+
+They get hidden cells before and after the user's: never the user's own source, so line
+numbers stay right. Names and values go in as JSON strings, which are string literals of the
+language too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+
+def set_variables(kind: str, variables: Mapping[str, str | None]) -> str:
+    """A hidden cell in the language ``kind``; None as a value removes the variable."""
+    return _WRITERS[kind](variables)
+
+
+def _deno(variables: Mapping[str, str | None]) -> str:
+    gone = json.dumps([name for name, value in variables.items() if value is None])
+    kept = json.dumps([[name, value] for name, value in variables.items() if value is not None])
+    return (
+        f"for (const name of {gone}) Deno.env.delete(name); "
+        f"for (const [name, value] of {kept}) Deno.env.set(name, value); undefined"
+    )
+
+
+_WRITERS = {"deno": _deno}

@@ -1,0 +1,1 @@
+"""The sandbox's Python kernel: ipykernel's, with outputs as structured data and low latency."""

@@ -1,0 +1,138 @@
+"""Gives a built kernel its sockets, threads and event loop, and serves until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+from functools import partial
+from typing import Any, NoReturn
+
+import zmq
+from ipykernel.control import ControlThread
+from ipykernel.heartbeat import Heartbeat
+from zmq.eventloop.zmqstream import ZMQStream
+
+from sandbox_kernel.build import INLINE
+from sandbox_kernel.kernel import SandboxKernel, drop_signal
+from sandbox_kernel.publisher import Publisher
+from sandbox_kernel.requests import ShellRequests
+from sandbox_kernel.streams import Output, Stream
+
+_HIGH_WATER = 32
+"""Messages that may wait at each end of the IOPub socket before a cell has to wait."""
+_LINGER_MS = 1000
+_SUBSCRIBER_WAIT = 0.5
+"""Seconds to wait for the first reader, so that nothing is said to nobody."""
+
+
+def serve(kernel: SandboxKernel, connection: dict[str, Any]) -> NoReturn:
+    """Answer requests on the sockets of ``connection`` (a connection file's content), and exit."""
+    signal.signal(signal.SIGINT, drop_signal)
+    _make_anew()
+    context = zmq.Context()
+    shell = _bound(context, zmq.ROUTER, connection, "shell")
+    control = _bound(context, zmq.ROUTER, connection, "control")
+    iopub = _bound(context, zmq.XPUB, connection, "iopub")
+    kernel.stdin_socket = _bound(context, zmq.ROUTER, connection, "stdin")
+    _open_session(kernel, connection["key"])
+    kernel.publisher = Publisher(iopub)
+    kernel.iopub_socket = kernel.publisher
+    _wire_outputs(kernel)
+    heartbeat = Heartbeat(context, _address_parts(connection))
+    heartbeat.start()
+    code = _run(kernel, shell, control)
+    kernel.output.drain()
+    sys.stdout.flush()
+    # Other threads may sit in the sockets: end without tearing those down.
+    with contextlib.suppress(BaseException):
+        _run_exit_handlers()
+    iopub.close(_LINGER_MS)
+    os._exit(code)
+
+
+def _make_anew() -> None:
+    """Random state and what else must not be shared with other forks of one process."""
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+    os.environ.setdefault("MPLBACKEND", INLINE)
+
+
+def _open_session(kernel: SandboxKernel, key: str) -> None:
+    session = kernel.session
+    session.key = key.encode()
+    session.pid = os.getpid()
+    session.session = os.urandom(16).hex()
+
+
+def _endpoint(connection: dict[str, Any], channel: str) -> str:
+    port = connection[f"{channel}_port"]
+    if connection["transport"] == "ipc":
+        return f"ipc://{connection['ip']}-{port}"
+    return f"tcp://{connection['ip']}:{port}"
+
+
+def _address_parts(connection: dict[str, Any]) -> tuple[str, str, int]:
+    return connection["transport"], connection["ip"], connection["hb_port"]
+
+
+def _bound(
+    context: zmq.Context[zmq.Socket[bytes]], kind: int, connection: dict[str, Any], channel: str
+) -> zmq.Socket[bytes]:
+    socket = context.socket(kind)
+    socket.linger = _LINGER_MS
+    if kind == zmq.XPUB:
+        socket.sndhwm = _HIGH_WATER
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
+    else:
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    socket.bind(_endpoint(connection, channel))
+    return socket
+
+
+def _wire_outputs(kernel: SandboxKernel) -> None:
+    shell: Any = kernel.shell
+    for hook in (shell.displayhook, shell.display_pub):
+        hook.session = kernel.session
+        hook.pub_socket = kernel.publisher
+    shell.displayhook.topic = kernel._topic("execute_result")
+    kernel.output = Output(kernel.publish_stream)
+    kernel.output.capture_descriptors()
+    kernel.log.addHandler(logging.StreamHandler(kernel.output.log))
+    sys.stdout = kernel._stdout = Stream(kernel.output, "stdout")
+    sys.stderr = kernel._stderr = Stream(kernel.output, "stderr")
+
+
+def _run(kernel: SandboxKernel, shell: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> int:
+    control_thread = ControlThread(daemon=True)
+    kernel.control_thread = control_thread
+    kernel.control_stream = ZMQStream(control, control_thread.io_loop)
+    kernel.shell_stream = shell
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.call_soon(partial(_start, kernel, shell, control_thread))
+    try:
+        loop.run_forever()
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 0
+    return 0
+
+
+def _start(kernel: SandboxKernel, shell: zmq.Socket[bytes], control_thread: ControlThread) -> None:
+    kernel.publisher.wait_for_subscriber(_SUBSCRIBER_WAIT)
+    kernel.start()
+    control_thread.start()
+    requests = ShellRequests(shell, partial(kernel.shell_main, None))
+    requests.listen(asyncio.get_running_loop())
+
+
+def _run_exit_handlers() -> None:
+    import atexit
+
+    atexit._run_exitfuncs()

@@ -1,0 +1,64 @@
+"""What a process goes through once so that its forks find everything in memory and in use."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from typing import Any
+
+_MODULES = (
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline",
+    "PIL.Image",
+    "orjson",
+    "pydantic",
+    "e2b_charts",
+    "ipykernel.control",
+    "ipykernel.heartbeat",
+    "sandbox_kernel.serve",
+    "sandbox_kernel.requests",
+    "multiprocessing",
+    "concurrent.futures",
+    "subprocess",
+    "json",
+)
+_CELLS = (
+    "1 + 1",
+    "[1, {'a': 2.5}]",
+    "import numpy as np, pandas as pd; pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})",
+    "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.title('t'); plt.show()",
+    "raise ValueError('warm')",
+    "import numpy as np; np.ones((4, 4)) @ np.ones((4, 4))",
+)
+
+
+def exercise(kernel: Any) -> None:
+    """Import what cells use most and run a few cells, leaving no trace in the namespace."""
+    for name in _MODULES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    shell = kernel.shell
+    silent = io.StringIO()
+    with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+        for cell in _CELLS:
+            shell.run_cell(cell, store_history=True)
+    _forget(shell)
+
+
+def _forget(shell: Any) -> None:
+    import builtins
+
+    shell.reset(new_session=True, aggressive=False)
+    shell.execution_count = 1
+    shell.history_manager.reset(new_session=False)
+    builtins.__dict__.pop("_", None)
+    shell._last_traceback = None
+    import sys
+
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)
