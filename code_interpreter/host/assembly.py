@@ -36,7 +36,7 @@ async def _namespaces(
     from code_interpreter.host.runtimes.namespaces import NamespacesRuntime
     from code_interpreter.host.templates import TemplateStore
 
-    templates = TemplateStore(settings.data_dir)
+    templates = TemplateStore(settings.templates_dir or settings.data_dir / "templates")
     prepared = await templates.prepare(settings.pool_template, progress)
     return NamespacesRuntime(settings.data_dir, prepared), templates
 

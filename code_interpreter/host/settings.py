@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default_factory=default_data_directory)
+    templates_dir: Path | None = None
+    """Prepared templates; default ``templates`` in the data directory. Hosts may share it."""
     host: str = "127.0.0.1"
     """The address to listen on. Anything but a loopback address is reachable by others."""
     port: int = Field(default=7070, ge=0, le=65535)
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
     max_cpu_count: float | None = Field(default=None, gt=0)
     max_disk_mb: int | None = Field(default=None, gt=0)
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "templates_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()

@@ -81,10 +81,10 @@ def python_is_in_usr() -> bool:
 
 
 class TemplateStore:
-    """The templates under one data directory."""
+    """The templates in one directory."""
 
-    def __init__(self, data_directory: Path) -> None:
-        self._directory = data_directory / "templates"
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
 
     def names(self) -> Collection[str]:
         return NAMES
