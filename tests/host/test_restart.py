@@ -17,11 +17,12 @@ from tests.host.running import RunningHost, processes_of, running_host
 
 def test_sandboxes_survive_the_death_of_the_host(data: Path) -> None:
     host = RunningHost(data).wait_until_ready()
-    running = Sandbox.create(timeout=100, metadata={"a": "b"}, **host.options)
+    running = Sandbox.create(timeout=100, metadata={"a": "b"}, envs={"GIVEN": "x"}, **host.options)
     paused = Sandbox.create(timeout=100, **host.options)
     expired = Sandbox.create(timeout=2, **host.options)
     dead = Sandbox.create(timeout=100, **host.options)
     paused.pause()
+    command = running.commands.run("sleep 0.5; echo $A; sleep 300", background=True)
     before = running.get_info()
     host.stop(signal.SIGKILL)
     kill_box(data, dead.sandbox_id)
@@ -32,7 +33,8 @@ def test_sandboxes_survive_the_death_of_the_host(data: Path) -> None:
         again = Sandbox.connect(running.sandbox_id, timeout=10, **host.options)
         assert again.get_info().end_at == before.end_at
         assert again.get_info().metadata == {"a": "b"}
-        assert again.is_running()
+        assert command.pid in [process.pid for process in again.commands.list()]
+        assert again.commands.run("echo $GIVEN").stdout == "x\n"
         info = Sandbox.get_info(paused.sandbox_id, **host.options)
         assert info.state is SandboxState.PAUSED
         assert Sandbox.connect(paused.sandbox_id, **host.options).is_running()

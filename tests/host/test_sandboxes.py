@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -279,3 +280,84 @@ def test_a_client_that_goes_away_leaves_no_sandbox(host: RunningHost, http: http
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert len(http.get("/v2/sandboxes").json()) == before
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def start_family(sandbox: Sandbox) -> list[int]:
+    """Processes that have gone from their parent, their session and their group."""
+    script = "setsid sh -c 'sleep 500 & echo $! >> pids; sleep 500' & echo $! >> pids; sleep 500"
+    sandbox.commands.run(f"echo $$ > pids; {script}", background=True)
+    deadline = time.monotonic() + 5
+    while True:
+        with contextlib.suppress(NotFoundException):
+            pids = sandbox.files.read("pids").split()
+            if len(pids) == 3:
+                return [int(pid) for pid in pids]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_kill_ends_every_process(host: RunningHost) -> None:
+    sandbox = Sandbox.create(timeout=60, **host.options)
+    family = start_family(sandbox)
+    assert all(map(is_there, family))
+    sandbox.kill()
+    assert not any(map(is_there, family))
+
+
+def test_so_does_the_death_of_the_first_process(host: RunningHost) -> None:
+    sandbox = Sandbox.create(timeout=60, **host.options)
+    family = start_family(sandbox)
+    root = int((host.data / "run" / sandbox.sandbox_id / "pid").read_text().split()[0])
+    os.kill(root, signal.SIGKILL)
+    until_gone(sandbox, 5)
+    deadline = time.monotonic() + 5
+    while any(map(is_there, family)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_variables_reach_commands_and_not_the_log(host: RunningHost) -> None:
+    envs = {"TOKEN": "a 'quoted'\nsecret-37"}
+    with Sandbox.create(timeout=60, envs=envs, **host.options) as sandbox:
+        assert sandbox.commands.run('echo "$TOKEN"').stdout == envs["TOKEN"] + "\n"
+        assert sandbox.commands.run("echo $CODE_INTERPRETER_DATA_DIR").stdout == "\n"
+    assert "secret-37" not in host.stderr
+    assert host.key not in host.stderr
+
+
+def test_a_paused_sandbox_stands_still(host: RunningHost, sandbox: Sandbox) -> None:
+    count = "i=0; while true; do i=$((i+1)); echo $i > count; sleep 0.05; done"
+    command = sandbox.commands.run(count, background=True)
+    time.sleep(0.3)
+    sandbox.pause()
+    file = host.data / "sandboxes" / sandbox.sandbox_id / "home" / "count"
+    before = file.read_text()
+    time.sleep(0.3)
+    assert file.read_text() == before
+    again = Sandbox.connect(sandbox.sandbox_id, **host.options)
+    time.sleep(0.3)
+    assert int(again.files.read("count")) > int(before)
+    assert command.pid in [process.pid for process in again.commands.list()]
+
+
+def test_signed_urls_find_their_sandbox(host: RunningHost, sandbox: Sandbox) -> None:
+    sandbox.files.write("hello.txt", "hello")
+    other = Sandbox.create(timeout=60, **host.options)
+    other.files.write("hello.txt", "other")
+    for made, text in ((sandbox, "hello"), (other, "other")):
+        response = httpx.get(made.download_url("hello.txt"), trust_env=False)
+        assert (response.status_code, response.text) == (200, text)
+    other.kill()
+
+
+def test_metrics(sandbox: Sandbox) -> None:
+    (sample,) = sandbox.get_metrics()
+    assert sample.mem_total > sample.mem_used > 0
+    assert sandbox.get_metrics(end=datetime.now() - timedelta(hours=1)) == []
