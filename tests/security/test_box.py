@@ -1,0 +1,244 @@
+"""Attacks from inside a sandbox on what is around it, through E2B's unmodified client."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2b import CommandExitException, Sandbox
+
+from tests.host.running import RunningHost
+
+pytestmark = pytest.mark.security
+REFUSED = ("Operation not permitted", "Permission denied", "Read-only file system", "denied")
+
+
+@pytest.fixture(scope="module")
+def box(isolated_host: RunningHost) -> Iterator[Sandbox]:
+    sandbox = Sandbox.create(timeout=300, **isolated_host.options)
+    try:
+        yield sandbox
+    finally:
+        sandbox.kill()
+
+
+def _run(box: Sandbox, command: str, user: str = "root") -> str:
+    """Output of both streams, whatever the exit code."""
+    try:
+        result = box.commands.run(command, user=user, timeout=30)
+    except CommandExitException as error:
+        return error.stdout + error.stderr
+    return result.stdout + result.stderr
+
+
+def _python(box: Sandbox, source: str, user: str = "root") -> str:
+    box.files.write("/tmp/probe.py", source)
+    return _run(box, "python3 /tmp/probe.py", user)
+
+
+# --- processes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("user", ["user", "root"])
+def test_supervisors_cannot_be_signalled(box: Sandbox, user: str) -> None:
+    before = _run(box, "ps -eo pid,uid,lstart | awk '$2 == 65536'")
+    pids = [line.split()[0] for line in before.splitlines()]
+    assert len(pids) >= 3, "init, envd and the gateway"
+    for pid in pids:
+        assert "not permitted" in _run(box, f"kill -9 {pid}", user)
+    assert _run(box, "ps -eo pid,uid,lstart | awk '$2 == 65536'") == before
+
+
+@pytest.mark.parametrize("file", ["environ", "mem", "maps", "root", "cwd", "fd"])
+def test_supervisors_cannot_be_looked_into(box: Sandbox, file: str) -> None:
+    probe = "cat" if file in ("environ", "mem", "maps") else "ls"
+    output = _run(box, f"{probe} /proc/1/{file} | head -c 100")
+    assert any(word in output for word in REFUSED), output
+
+
+def test_supervisors_cannot_be_traced(box: Sandbox) -> None:
+    source = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.ptrace(16, 1, 0, 0), ctypes.get_errno())
+"""
+    assert _python(box, source) == "-1 1\n"
+
+
+def test_only_the_boxes_processes_are_seen(box: Sandbox) -> None:
+    commands = _run(box, "ps -eo args")
+    assert str(os.getpid()) not in _run(box, "ps -eo pid").split() or os.getpid() < 1000
+    assert "pytest" not in commands
+    assert "code_interpreter.cli" not in commands
+
+
+# --- files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/shadow",
+        "/root/.ssh",
+        "/var/lib/dpkg/status",
+        "/boot",
+        "/run/host",
+        "/sys/kernel/debug",
+    ],
+)
+def test_files_of_the_host_are_not_there(box: Sandbox, path: str) -> None:
+    inside = _run(box, f"cat {path} 2>&1 || ls {path}")
+    if path == "/etc/shadow":
+        assert Path(path).read_text() != inside
+    else:
+        assert "No such file" in inside
+
+
+def test_secrets_of_the_host_are_nowhere(box: Sandbox, isolated_host: RunningHost) -> None:
+    key = isolated_host.key
+    assert key not in _run(
+        box, "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' ' '"
+    )
+    found = _run(
+        box, f"grep -rsl {key} /etc /opt /run /tmp /home /root /usr/local/etc /var 2>/dev/null"
+    )
+    assert found == ""
+
+
+def test_host_paths_are_not_on_command_lines(box: Sandbox, isolated_host: RunningHost) -> None:
+    lines = _run(box, "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; cat /proc/self/mounts")
+    assert str(isolated_host.data) not in lines
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sysrq-trigger",
+        "/proc/sys/kernel/modprobe",
+        "/proc/sys/vm/drop_caches",
+        "/sys/kernel/uevent_helper",
+        "/sys/fs/cgroup/release_agent",
+    ],
+)
+def test_kernel_settings_cannot_be_written(box: Sandbox, path: str) -> None:
+    output = _run(box, f"echo x > {path}")
+    assert any(word in output for word in (*REFUSED, "No such file")), output
+
+
+def test_template_is_not_changed_by_a_box(box: Sandbox, isolated_host: RunningHost) -> None:
+    _run(box, "touch /usr/bin/planted /usr/local/bin/planted /etc/planted")
+    other = Sandbox.create(timeout=60, **isolated_host.options)
+    try:
+        assert "planted" not in _run(other, "ls /usr/bin /usr/local/bin /etc")
+        assert not Path("/usr/bin/planted").exists()
+    finally:
+        other.kill()
+
+
+def test_descriptors_are_the_standard_ones(box: Sandbox) -> None:
+    assert _run(box, "ls /proc/self/fd").split() == ["0", "1", "2", "3"], "3 is ls itself"
+
+
+# --- privileges -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mount -t tmpfs none /mnt",
+        "mount --bind /etc /mnt",
+        "umount /proc/sys",
+        "unshare --user --map-root-user id",
+        "unshare --mount id",
+        "nsenter --target 1 --mount id",
+        "mknod /tmp/disk b 254 0",
+        "hostname other",
+        "ip link add dummy0 type dummy",
+        "dmesg",
+        "chroot / mount -t proc proc /mnt",
+    ],
+)
+def test_root_of_the_box_is_not_root_of_the_machine(box: Sandbox, command: str) -> None:
+    output = _run(box, command)
+    words = (*REFUSED, "must be root", "failed")
+    assert any(word in output for word in words), output
+
+
+@pytest.mark.parametrize("device", ["mem", "kmem", "kvm", "fuse", "vda", "sda", "loop0", "kmsg"])
+def test_devices_of_the_machine_are_absent(box: Sandbox, device: str) -> None:
+    assert "No such file" in _run(box, f"ls /dev/{device}")
+
+
+def test_sudo_is_root_of_the_box_only(box: Sandbox) -> None:
+    if "not found" in _run(box, "sudo -n true", "user"):
+        pytest.skip("this machine has no sudo for its sandboxes (apt-get install sudo)")
+    assert _run(box, "sudo -n id -u", "user") == "0\n"
+    assert "not permitted" in _run(box, "sudo -n kill -9 1", "user")
+    assert any(word in _run(box, "sudo -n mount -t tmpfs none /mnt", "user") for word in REFUSED)
+
+
+# --- neighbours -------------------------------------------------------------------------
+
+
+def test_neighbours_do_not_meet(box: Sandbox, isolated_host: RunningHost) -> None:
+    other = Sandbox.create(timeout=120, **isolated_host.options)
+    try:
+        box.files.write("/tmp/mine", "secret")
+        server = box.commands.run("python3 -m http.server 8123 --bind 127.0.0.1", background=True)
+        _python(box, "import socket; s = socket.socket(socket.AF_UNIX); s.bind('\\0box')")
+        assert not other.files.exists("/tmp/mine")
+        assert "refused" in _run(other, "curl -sS -m 3 http://127.0.0.1:8123/")
+        assert "box" not in _run(other, "cat /proc/net/unix")
+        assert _run(other, "ipcs -m | grep -c 0x") == "0\n"
+        server.kill()
+    finally:
+        other.kill()
+
+
+def test_supervisors_have_no_port(box: Sandbox) -> None:
+    listening = _run(box, "cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == \"0A\"'")
+    assert listening == ""
+    assert "gateway.sock" not in _run(box, "cat /proc/net/unix")
+
+
+# --- exhaustion -------------------------------------------------------------------------
+
+
+def test_fork_bomb_stays_inside(isolated_host: RunningHost) -> None:
+    bomber = Sandbox.create(timeout=120, **isolated_host.options)
+    try:
+        bomb = "while True:\n    try:\n        import os; os.fork()\n    except OSError: pass\n"
+        bomber.files.write("/tmp/bomb.py", bomb)
+        bomber.commands.run("python3 /tmp/bomb.py", background=True, timeout=60)
+        time.sleep(2)
+        waits = []
+        for _ in range(20):
+            start = time.monotonic()
+            with isolated_host.http() as http:
+                assert http.get("/health").status_code == 204
+            waits.append(time.monotonic() - start)
+        assert sorted(waits)[-2] < 2, "the host answers while the bomb goes off"
+    finally:
+        assert bomber.kill()
+
+
+def test_memory_bomb_ends_the_bomber_alone(isolated_host: RunningHost) -> None:
+    box = Sandbox.create(timeout=120, **isolated_host.options)
+    try:
+        source = "data = []\nwhile True: data.append(bytearray(50_000_000))\n"
+        box.files.write("/tmp/bomb.py", source)
+        with pytest.raises(CommandExitException) as caught:
+            box.commands.run("exec python3 /tmp/bomb.py", timeout=60)
+        assert caught.value.error == "signal: killed"
+        assert box.is_running()
+        assert box.commands.run("echo alive").stdout == "alive\n"
+    finally:
+        box.kill()
+
+
+def test_no_core_dumps(box: Sandbox) -> None:
+    assert _run(box, "ulimit -Hc") == "0\n"
