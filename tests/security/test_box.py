@@ -7,18 +7,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from e2b import CommandExitException, Sandbox
 
-from tests.host.running import RunningHost
+from tests.service import Service
 
 pytestmark = pytest.mark.security
 REFUSED = ("Operation not permitted", "Permission denied", "Read-only file system", "denied")
 
 
 @pytest.fixture(scope="module")
-def box(isolated_host: RunningHost) -> Iterator[Sandbox]:
-    sandbox = Sandbox.create(timeout=300, **isolated_host.options)
+def box(service: Service) -> Iterator[Sandbox]:
+    sandbox = Sandbox.create(timeout=300, **service.options)
     try:
         yield sandbox
     finally:
@@ -97,8 +98,8 @@ def test_files_of_the_host_are_not_there(box: Sandbox, path: str) -> None:
         assert "No such file" in inside
 
 
-def test_secrets_of_the_host_are_nowhere(box: Sandbox, isolated_host: RunningHost) -> None:
-    key = isolated_host.key
+def test_secrets_of_the_host_are_nowhere(box: Sandbox, service: Service) -> None:
+    key = service.key
     assert key not in _run(
         box, "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' ' '"
     )
@@ -108,9 +109,9 @@ def test_secrets_of_the_host_are_nowhere(box: Sandbox, isolated_host: RunningHos
     assert found == ""
 
 
-def test_host_paths_are_not_on_command_lines(box: Sandbox, isolated_host: RunningHost) -> None:
+def test_host_paths_are_not_on_command_lines(box: Sandbox, service: Service) -> None:
     lines = _run(box, "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; cat /proc/self/mounts")
-    assert str(isolated_host.data) not in lines
+    assert str(service.data) not in lines
 
 
 @pytest.mark.parametrize(
@@ -129,9 +130,9 @@ def test_kernel_settings_cannot_be_written(box: Sandbox, path: str) -> None:
     assert any(word in output for word in (*REFUSED, "No such file")), output
 
 
-def test_template_is_not_changed_by_a_box(box: Sandbox, isolated_host: RunningHost) -> None:
+def test_template_is_not_changed_by_a_box(box: Sandbox, service: Service) -> None:
     _run(box, "touch /usr/bin/planted /usr/local/bin/planted /etc/planted")
-    other = Sandbox.create(timeout=60, **isolated_host.options)
+    other = Sandbox.create(timeout=60, **service.options)
     try:
         assert "planted" not in _run(other, "ls /usr/bin /usr/local/bin /etc")
         assert not Path("/usr/bin/planted").exists()
@@ -184,8 +185,8 @@ def test_sudo_is_root_of_the_box_only(box: Sandbox) -> None:
 # --- neighbours -------------------------------------------------------------------------
 
 
-def test_neighbours_do_not_meet(box: Sandbox, isolated_host: RunningHost) -> None:
-    other = Sandbox.create(timeout=120, **isolated_host.options)
+def test_neighbours_do_not_meet(box: Sandbox, service: Service) -> None:
+    other = Sandbox.create(timeout=120, **service.options)
     try:
         box.files.write("/tmp/mine", "secret")
         server = box.commands.run("python3 -m http.server 8123 --bind 127.0.0.1", background=True)
@@ -208,8 +209,8 @@ def test_supervisors_have_no_port(box: Sandbox) -> None:
 # --- exhaustion -------------------------------------------------------------------------
 
 
-def test_fork_bomb_stays_inside(isolated_host: RunningHost) -> None:
-    bomber = Sandbox.create(timeout=120, **isolated_host.options)
+def test_fork_bomb_stays_inside(service: Service) -> None:
+    bomber = Sandbox.create(timeout=120, **service.options)
     try:
         bomb = "while True:\n    try:\n        import os; os.fork()\n    except OSError: pass\n"
         bomber.files.write("/tmp/bomb.py", bomb)
@@ -218,16 +219,15 @@ def test_fork_bomb_stays_inside(isolated_host: RunningHost) -> None:
         waits = []
         for _ in range(20):
             start = time.monotonic()
-            with isolated_host.http() as http:
-                assert http.get("/health").status_code == 204
+            assert httpx.get(f"{service.url}/health", timeout=10).status_code == 204
             waits.append(time.monotonic() - start)
         assert sorted(waits)[-2] < 2, "the host answers while the bomb goes off"
     finally:
         assert bomber.kill()
 
 
-def test_memory_bomb_ends_the_bomber_alone(isolated_host: RunningHost) -> None:
-    box = Sandbox.create(timeout=120, **isolated_host.options)
+def test_memory_bomb_ends_the_bomber_alone(service: Service) -> None:
+    box = Sandbox.create(timeout=120, **service.options)
     try:
         source = "data = []\nwhile True: data.append(bytearray(50_000_000))\n"
         box.files.write("/tmp/bomb.py", source)
