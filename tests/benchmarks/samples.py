@@ -58,7 +58,7 @@ class Samples:
 def show(rows: Iterable[Row]) -> None:
     """A table for people, then one line of JSON for machines."""
     rows = list(rows)
-    table = Table("", "n", "p50 ms", "p95 ms", "p99 ms", "× base", "+ ms", "target")
+    table = Table("", "n", "p50 ms", "p95 ms", "p99 ms", "ratio", "+ ms", "target")
     for row in rows:
         table.add_row(
             row.name,

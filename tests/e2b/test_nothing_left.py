@@ -1,0 +1,48 @@
+"""After everything: no sandbox, mount, control group or process is left."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from code_interpreter import Sandbox
+from tests.service import Service, cgroups_named, mounts_below, processes_of
+
+pytestmark = pytest.mark.last
+
+
+def test_every_sandbox_was_killed(service: Service) -> None:
+    answer = httpx.get(f"{service.url}/v2/sandboxes", headers={"X-API-KEY": service.key})
+    assert answer.json() == []
+
+
+def test_a_kill_leaves_nothing_of_its_sandbox(service: Service) -> None:
+    sandbox = Sandbox.create()
+    sandbox.run_code("import subprocess; subprocess.Popen(['sleep', '1000'])")
+    sandbox.run_code("1", language="javascript")
+    sandbox.commands.run("setsid nohup sleep 1000 >/dev/null 2>&1 &")
+    sandbox.kill()
+    deadline = time.monotonic() + 5
+    while left := left_of(service, sandbox.sandbox_id):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def left_of(service: Service, sandbox_id: str) -> list[str]:
+    paths = [service.data / name / sandbox_id for name in ("run", "sandboxes", "disks")]
+    found = [str(path) for path in paths if path.exists()]
+    for path in paths:
+        found += mounts_below(path) + processes_of(path)
+    return found + cgroups_named(sandbox_id)
+
+
+def test_a_stopped_host_leaves_nothing(service: Service) -> None:
+    sandbox = Sandbox.create()  # still there when the host stops
+    sandbox.run_code("1")
+    assert service.stop() == 0
+    assert left_of(service, sandbox.sandbox_id) == []
+    assert mounts_below(service.data) == []
+    assert processes_of(service.data) == []
+    assert not (service.data / "host.json").exists()
