@@ -1,0 +1,112 @@
+"""Nothing vanishes and nothing is orphaned, whichever of our processes is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from code_interpreter import Sandbox
+from tests.host.running import RunningHost, data_directory
+from tests.service import cache_directory, cgroups_named, mounts_below, processes_of
+
+pytestmark = [pytest.mark.security, pytest.mark.timeout(180)]
+
+
+def _start(data: Path) -> RunningHost:
+    templates = cache_directory() / "templates"
+    env = {"CODE_INTERPRETER_TEMPLATES_DIR": str(templates), "CODE_INTERPRETER_POOL_SIZE": "1"}
+    return RunningHost(data, "--runtime", "namespaces", env=env).wait_until_ready()
+
+
+@pytest.fixture
+def data(service: object) -> Iterator[Path]:
+    """Asking for the shared host makes sure that the template is there."""
+    with data_directory() as path:
+        yield path
+
+
+def _wait_until(condition: object, seconds: float = 15) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
+
+
+def _forkserver(host: RunningHost) -> psutil.Process:
+    for child in psutil.Process(host.process.pid).children(recursive=False):
+        if "code_interpreter.guest.forkserver" in child.cmdline():
+            return child
+    raise AssertionError("no fork server below the host")
+
+
+def test_live_sandboxes_are_adopted_after_the_host_was_killed(data: Path) -> None:
+    host = _start(data)
+    sandbox = Sandbox.create(timeout=600, **host.options)
+    sandbox.run_code("kept = 42")
+    server = sandbox.commands.run("sleep 1000", background=True)
+    host.stop(signal.SIGKILL)
+    again = _start(data)
+    try:
+        found = Sandbox.connect(sandbox.sandbox_id, **again.options)
+        assert found.run_code("kept").text == "42"
+        assert server.pid in [process.pid for process in found.commands.list()]
+        assert found.kill()
+    finally:
+        again.stop()
+
+
+def test_a_sandbox_that_died_meanwhile_is_cleaned_up(data: Path) -> None:
+    host = _start(data)
+    sandbox = Sandbox.create(timeout=600, **host.options)
+    inits = [child.pid for child in _forkserver(host).children()]
+    assert inits
+    host.stop(signal.SIGKILL)
+    for pid in inits:
+        os.kill(pid, signal.SIGKILL)
+    again = _start(data)
+    try:
+        with again.http() as http:
+            status = http.get(f"/sandboxes/{sandbox.sandbox_id}").status_code
+        assert status == 404
+        assert not (data / "sandboxes" / sandbox.sandbox_id).exists()
+    finally:
+        again.stop()
+
+
+def test_the_fork_server_comes_back(data: Path) -> None:
+    host = _start(data)
+    try:
+        first = Sandbox.create(timeout=600, **host.options)
+        os.kill(_forkserver(host).pid, signal.SIGKILL)
+        assert first.run_code("1 + 1").text == "2", "live sandboxes do not need it"
+        second = Sandbox.create(timeout=600, **host.options)
+        third = Sandbox.create(timeout=600, **host.options)
+        assert third.run_code("2 + 2").text == "4"
+        for sandbox in (first, second, third):
+            assert sandbox.kill()
+    finally:
+        host.stop()
+
+
+def test_nothing_is_left_after_many_sandboxes_and_a_clean_stop(data: Path) -> None:
+    host = _start(data)
+    names = []
+    try:
+        for _ in range(20):
+            sandbox = Sandbox.create(timeout=600, **host.options)
+            names.append(sandbox.sandbox_id)
+            assert sandbox.run_code("1 + 1").text == "2"
+            assert sandbox.kill()
+    finally:
+        assert host.stop() == 0
+    _wait_until(lambda: processes_of(data) == [])
+    assert list((data / "sandboxes").iterdir()) == []
+    assert mounts_below(data) == []
+    assert [found for name in names for found in cgroups_named(name)] == []
