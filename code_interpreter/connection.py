@@ -128,6 +128,7 @@ class Connection:
         websocket: ClientConnection = connect(
             self._link.websocket_url, open_timeout=timeout, **self._link.websocket_options()
         )
+        websocket.__enter__()  # its with block ends where `_read` does
         try:
             links.check_subprotocol(websocket.subprotocol)
             links.keep_alive(websocket.socket)
@@ -137,11 +138,15 @@ class Connection:
         return websocket
 
     def _read(self) -> None:
-        while self._socket is not None:
-            reason = self._read_until_closed(self._socket)
-            if self._may_end():
-                return
-            self._reconnect(reason)
+        try:
+            while self._socket is not None:
+                reason = self._read_until_closed(self._socket)
+                if self._may_end():
+                    return
+                self._reconnect(reason)
+        except Exception as error:  # nobody may wait for a thread that is gone
+            self._give_up(error, error)
+            raise
 
     def _read_until_closed(self, websocket: ClientConnection) -> Exception:
         try:

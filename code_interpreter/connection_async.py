@@ -132,6 +132,9 @@ class AsyncConnection:
                 self._socket = None
                 if self._subscriptions:
                     await self._reconnect(reason)
+        except Exception as error:  # nobody may wait for a task that is gone
+            self._give_up(error, error)
+            raise
         finally:
             self._reader = None
             if self._socket is not None:
