@@ -148,7 +148,7 @@ class Lifecycle:
         return record
 
     def _check_internet(self, wish: Wish) -> None:
-        if wish.cuts_internet and not getattr(self._runtime, "cuts_internet", True):
+        if wish.cuts_internet and not self._runtime.cuts_internet:
             raise BadRequest(
                 f"the runtime {self._runtime.name!r} cannot keep a sandbox off the internet: leave "
                 "allow_internet_access out, or use the runtime 'namespaces'"

@@ -6,7 +6,6 @@ import os
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import psutil
 
@@ -15,14 +14,6 @@ from code_interpreter.host.runtimes.base import Limits, SandboxRuntime
 from code_interpreter.host.settings import Settings
 
 MIB = 1024 * 1024
-
-
-@runtime_checkable
-class KnowsWhatItEnforces(Protocol):
-    """A runtime that cannot hold a sandbox to every limit, and says so beforehand."""
-
-    def enforceable(self, limits: Limits) -> Limits:
-        """The given limits without those that this machine cannot enforce."""
 
 
 class LimitPolicy:
@@ -42,9 +33,7 @@ class LimitPolicy:
                 disk_bytes=_bytes(settings.default_disk_mb),
             )
         )
-        self.defaults = wanted
-        if isinstance(runtime, KnowsWhatItEnforces):
-            self.defaults = runtime.enforceable(wanted)
+        self.defaults = runtime.enforceable(wanted)
         self.dropped = tuple(
             item.name
             for item in fields(Limits)

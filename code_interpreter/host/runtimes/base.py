@@ -87,6 +87,12 @@ class SandboxRuntime(ABC):
     """Makes, watches and ends boxes. One instance a host."""
 
     name: str
+    cuts_internet = True
+    """Whether a sandbox can be kept off the internet."""
+
+    def enforceable(self, limits: Limits) -> Limits:
+        """``limits`` without those that this machine cannot enforce. `create` refuses the rest."""
+        return limits
 
     @abstractmethod
     async def start(self) -> None:

@@ -21,6 +21,7 @@ from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
 from code_interpreter.host.runtimes.base import (
     Box,
     Isolation,
+    Limits,
     RuntimeFailure,
     SandboxRuntime,
     SandboxSpec,
@@ -71,6 +72,15 @@ class NamespacesRuntime(SandboxRuntime):
 
     async def stop(self) -> None:
         await self._forks.stop()
+
+    def enforceable(self, limits: Limits) -> Limits:
+        can = self._cgroups.can
+        return Limits(
+            memory_bytes=limits.memory_bytes if can("memory") else None,
+            cpu_count=limits.cpu_count if can("cpu") else None,
+            pids=limits.pids if can("pids") else None,
+            disk_bytes=limits.disk_bytes if self._disks.problem() is None else None,
+        )
 
     # --- making -------------------------------------------------------------------------
 
