@@ -190,6 +190,15 @@ def test_the_openapi_document_promises_what_is_answered(host: RunningHost) -> No
     assert document["paths"]["/sandboxes/{sandbox_id}"]["delete"]["responses"].keys() >= {"204"}
 
 
+def test_no_route_answers_without_the_key(host: RunningHost) -> None:
+    document = httpx.get(host.url + "/openapi.json", trust_env=False).json()
+    for path, operations in document["paths"].items():
+        for method in operations:
+            url = host.url + path.replace("{", "").replace("}", "")
+            response = httpx.request(method, url, trust_env=False)
+            assert response.status_code == (204 if path == "/health" else 401)
+
+
 def test_a_request_that_never_ends_hinders_nobody(host: RunningHost, http: httpx.Client) -> None:
     address = urlsplit(host.url)
     with socket.create_connection((address.hostname, address.port)) as slow:
@@ -202,7 +211,11 @@ def test_a_request_that_never_ends_hinders_nobody(host: RunningHost, http: httpx
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=8,
 )

@@ -357,7 +357,9 @@ def test_signed_urls_find_their_sandbox(host: RunningHost, sandbox: Sandbox) -> 
     other.kill()
 
 
-def test_metrics(sandbox: Sandbox) -> None:
+def test_metrics(http: httpx.Client, sandbox: Sandbox) -> None:
     (sample,) = sandbox.get_metrics()
     assert sample.mem_total > sample.mem_used > 0
     assert sandbox.get_metrics(end=datetime.now() - timedelta(hours=1)) == []
+    several = http.get(f"/sandboxes/metrics?sandbox_ids={sandbox.sandbox_id},i0")
+    assert list(several.json()["sandboxes"]) == [sandbox.sandbox_id]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
 
 from code_interpreter.host.api import errors
 from code_interpreter.host.api.account import account_routes
@@ -37,8 +36,8 @@ def make_app(lifecycle: Lifecycle, templates: Templates, *, api_key: str, domain
     errors.install(app)
     views = Views(lifecycle.limits, domain)
     routers: Sequence[APIRouter] = (
+        info_routes(lifecycle, views),  # its /sandboxes/metrics before any /sandboxes/{id}
         sandbox_routes(lifecycle, views),
-        info_routes(lifecycle, views),
         template_routes(templates, views),
         account_routes(api_key),
     )
@@ -50,9 +49,6 @@ def make_app(lifecycle: Lifecycle, templates: Templates, *, api_key: str, domain
 
 def _describe(app: FastAPI) -> None:
     """Bad input is 400 here, so the document must not promise FastAPI's 422."""
-    for route in app.routes:
-        if isinstance(route, APIRoute):
-            route.responses = {**route.responses}
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
