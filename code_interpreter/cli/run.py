@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -23,8 +23,7 @@ def run(
 ) -> None:
     """Run code in a sandbox that ends with it. Exit code 1 if the code raised."""
     text = _read(code, file)
-    from e2b.exceptions import SandboxException
-
+    from code_interpreter.errors import AuthenticationException, SandboxException
     from code_interpreter.sandbox import Sandbox
 
     try:
@@ -35,11 +34,10 @@ def run(
                 timeout=timeout,
                 on_stdout=lambda message: _put(sys.stdout, message.line),
                 on_stderr=lambda message: _put(sys.stderr, message.line),
+                on_result=lambda result: _put(sys.stdout, f"{result.text or result}\n"),
             )
-    except SandboxException as error:
+    except (AuthenticationException, SandboxException) as error:
         fail(str(error))
-    if execution.text is not None:
-        print(execution.text)
     if execution.error is not None:
         _put(sys.stderr, execution.error.traceback.rstrip() + "\n")
         raise typer.Exit(1)
@@ -56,5 +54,5 @@ def _read(code: str | None, file: Path | None) -> str:
     return sys.stdin.read() if code in (None, "-") else str(code)
 
 
-def _put(stream: object, text: str) -> None:
-    print(text, end="", file=stream, flush=True)  # type: ignore[call-overload]
+def _put(stream: TextIO, text: str) -> None:
+    print(text, end="", file=stream, flush=True)
