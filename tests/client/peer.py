@@ -220,17 +220,15 @@ class Socket(tornado.websocket.WebSocketHandler):
         task.add_done_callback(self._tasks.discard)
 
     async def _send_events(self, cell: Cell, after: int) -> None:
-        sent = 0
+        sent: list[dict[str, Any]] = []
         with contextlib.suppress(tornado.websocket.WebSocketClosedError):
-            while True:
+            while not sent or sent[-1]["type"] != "end_of_execution":
                 async with cell.grown:
-                    await cell.grown.wait_for(lambda: len(cell.events) > sent)
-                for event in cell.events[sent:]:
+                    await cell.grown.wait_for(lambda: len(cell.events) > len(sent))
+                for event in cell.events[len(sent) :]:
+                    sent.append(event)
                     if event["seq"] > after:
                         await self.write_message(json.dumps(event))
-                sent = len(cell.events)
-                if cell.events[-1]["type"] == "end_of_execution":
-                    return
 
 
 class Http(tornado.web.RequestHandler):

@@ -273,7 +273,7 @@ def test_a_sandbox_that_is_killed_meanwhile_is_named(peer: Peer) -> None:
 
 def test_a_sandbox_that_is_gone_is_named(peer: Peer) -> None:
     peer.gone = True
-    with pytest.raises(TimeoutException, match="The sandbox was not found.*sandbox timeout"):
+    with pytest.raises(TimeoutException, match=r"The sandbox was not found.*sandbox timeout"):
         peer.sandbox().run_code(SMALL)
 
 
@@ -284,7 +284,7 @@ def test_an_execution_that_the_sandbox_forgot_is_lost(peer: Peer) -> None:
 
 
 def test_events_that_are_missing_are_an_error(peer: Peer) -> None:
-    with pytest.raises(SandboxException, match="Events 2 to 2 .* are missing"):
+    with pytest.raises(SandboxException, match=r"Events 2 to 2 .* are missing"):
         peer.sandbox().run_code(program(["skip"], stdout("a")), timeout=5)
 
 
