@@ -64,7 +64,7 @@ def running_service() -> Iterator[Service]:
     """A host with data of its own, on a free port, with the machine's default runtime."""
     parent = Path(tempfile.mkdtemp(prefix="ci-"))  # short: unix sockets are made below it
     data = parent / "data"
-    _share_templates(data)
+    share_templates(data)
     output, log = parent / "out", parent / "log"
     command = [sys.executable, "-m", "code_interpreter.cli.main", "serve", "--port", "0"]
     with output.open("wb") as out, log.open("wb") as err:
@@ -82,7 +82,8 @@ def running_service() -> Iterator[Service]:
         shutil.rmtree(parent, ignore_errors=True)
 
 
-def _share_templates(data: Path) -> None:
+def share_templates(data: Path) -> None:
+    """Make a data directory whose templates are those of earlier runs."""
     templates = cache_directory() / "templates"
     templates.mkdir(exist_ok=True)
     data.mkdir(mode=0o700)

@@ -13,7 +13,9 @@ import pytest
 
 from tests.service import Service, cache_directory
 
-PACKAGES = ("@e2b/code-interpreter@^2.8.0", "e2b@^2.51.0")
+PACKAGES = ["@e2b/code-interpreter@^2.8.0", "e2b@^2.51.0"]
+NODE = "node@22"
+"""Installed beside them where the machine's own Node is older than 20, which they need."""
 INSTALL_SECONDS = 300
 SCRIPTS = Path(__file__).parent
 pytestmark = [pytest.mark.npm, pytest.mark.timeout(INSTALL_SECONDS + 60)]
@@ -22,25 +24,32 @@ pytestmark = [pytest.mark.npm, pytest.mark.timeout(INSTALL_SECONDS + 60)]
 @pytest.fixture(scope="module")
 def node_modules() -> Path:
     """A directory outside of this project where the packages are installed."""
-    if shutil.which("npm") is None:
-        pytest.fail("Node is needed: apt-get install nodejs npm, or run with -m 'not npm'")
     directory = cache_directory() / "npm"
-    wanted = " ".join(PACKAGES)
+    packages = [*PACKAGES] if machine_node_version() >= 20 else [*PACKAGES, NODE]
     marker = directory / "installed"
-    if not marker.is_file() or marker.read_text() != wanted:
+    if not marker.is_file() or marker.read_text() != " ".join(packages):
         directory.mkdir(exist_ok=True)
         command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory)]
-        subprocess.run([*command, *PACKAGES], check=True, timeout=INSTALL_SECONDS)
-        marker.write_text(wanted)
+        subprocess.run([*command, *packages], check=True, timeout=INSTALL_SECONDS)
+        marker.write_text(" ".join(packages))
     return directory
+
+
+def machine_node_version() -> int:
+    if shutil.which("npm") is None:
+        pytest.fail("Node is needed: apt-get install nodejs npm, or run with -m 'not npm'")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+    return int(version.stdout.removeprefix("v").partition(".")[0])
 
 
 def run(script: str, node_modules: Path) -> dict[str, Any]:
     """What a script saw. It is copied to where Node finds the packages."""
     place = node_modules / script
     shutil.copyfile(SCRIPTS / script, place)
+    own = node_modules / "node_modules" / ".bin" / "node"
+    node = str(own) if own.exists() else "node"
     result = subprocess.run(
-        ["node", str(place)], capture_output=True, text=True, timeout=90, env=dict(os.environ)
+        [node, str(place)], capture_output=True, text=True, timeout=90, env=dict(os.environ)
     )
     assert result.returncode == 0, result.stderr
     seen: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
