@@ -176,11 +176,17 @@ class BoxAndWhiskerChart(Chart2D):
     elements: list[BoxAndWhiskerData]
 
 
+def _read_charts(data: object) -> object:
+    if not isinstance(data, list):
+        return data
+    return [chart for chart in map(read_chart, data) if chart is not None]
+
+
 class SuperChart(Chart):
     """Several charts in one figure."""
 
     type: _ChartType = ChartType.SUPERCHART
-    elements: list[AnyChart]
+    elements: Annotated[list[SerializeAsAny[Chart]], BeforeValidator(_read_charts)]
 
 
 ChartTypes: TypeAlias = (
@@ -194,7 +200,7 @@ def read_chart(data: object) -> Chart | None:
         return data
     if not isinstance(data, Mapping) or not data:
         return None
-    kind = _CLASSES.get(str(data.get("type")), Chart)
+    kind = _CLASSES.get(ChartType(data.get("type", "unknown")), Chart)
     try:
         return kind.model_validate(data)
     except ValidationError:
@@ -208,7 +214,7 @@ def _bare_chart(data: Mapping[Any, Any]) -> Chart:
     chart = Chart.model_construct(
         **{
             **fields,
-            "type": ChartType(str(fields.get("type"))),
+            "type": ChartType(fields.get("type", "unknown")),
             "title": title if isinstance(title, str) else None,
             "elements": elements if isinstance(elements, list) else [],
         }
@@ -217,15 +223,14 @@ def _bare_chart(data: Mapping[Any, Any]) -> Chart:
     return chart
 
 
-AnyChart: TypeAlias = Annotated[SerializeAsAny[Chart], BeforeValidator(read_chart)]
+AnyChart: TypeAlias = Annotated[SerializeAsAny[Chart] | None, BeforeValidator(read_chart)]
 """A field that holds any chart, read from what a sandbox sent."""
 
-_CLASSES: dict[str, type[Chart]] = {
-    "line": LineChart,
-    "scatter": ScatterChart,
-    "bar": BarChart,
-    "pie": PieChart,
-    "box_and_whisker": BoxAndWhiskerChart,
-    "superchart": SuperChart,
+_CLASSES: dict[ChartType, type[Chart]] = {
+    ChartType.LINE: LineChart,
+    ChartType.SCATTER: ScatterChart,
+    ChartType.BAR: BarChart,
+    ChartType.PIE: PieChart,
+    ChartType.BOX_AND_WHISKER: BoxAndWhiskerChart,
+    ChartType.SUPERCHART: SuperChart,
 }
-SuperChart.model_rebuild()

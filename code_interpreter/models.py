@@ -138,7 +138,7 @@ class Result(_Model):
     javascript: str | None = None
     data: Any = None
     """A data frame as columns, or what else the sandbox extracted."""
-    chart: AnyChart | None = None
+    chart: AnyChart = None
     is_main_result: bool = False
     """Whether it is the value of the cell's last expression, not something displayed."""
     extra: dict[str, Any] | None = None
