@@ -47,7 +47,7 @@ class Channels:
             for name in ("shell", "iopub", "stdin", "control")
         }
         for name, socket in self._sockets.items():
-            self._loop.add_reader(socket.getsockopt(zmq.FD), self._drain, name)
+            self._loop.add_reader(_option(socket, zmq.FD), self._drain, name)
 
     def _connect(
         self, context: zmq.Context[zmq.Socket[bytes]], connection: dict[str, Any], name: str
@@ -97,7 +97,7 @@ class Channels:
         if socket is None:
             return
         until = None if turn is None else time.monotonic() + turn
-        while not socket.closed and socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while not socket.closed and _option(socket, zmq.EVENTS) & zmq.POLLIN:
             if until is not None and time.monotonic() > until:
                 self._loop.call_soon(self._drain, name)
                 return
@@ -111,6 +111,12 @@ class Channels:
 
     def close(self) -> None:
         for socket in self._sockets.values():
-            self._loop.remove_reader(socket.getsockopt(zmq.FD))
+            self._loop.remove_reader(_option(socket, zmq.FD))
             socket.close()
         self._sockets = {}
+
+
+def _option(socket: zmq.Socket[bytes], option: int) -> int:
+    value = socket.getsockopt(option)
+    assert isinstance(value, int)
+    return value

@@ -149,9 +149,6 @@ class Terms:
     """False: the kernel knows no interrupt, so stopping means killing it."""
     settle: float = 0.0
     """Seconds that output may come after reply and ``idle``."""
-    stdout_path: str | None = None
-    """Where all of the stream is kept once a part of it was left out."""
-    stderr_path: str | None = None
 
 
 class Execution:
@@ -176,6 +173,8 @@ class Execution:
         self._result_bytes = 0
         self._omitted_results = 0
         self._last_date = ""
+        self.paths: dict[str, str | None] = {"stdout": None, "stderr": None}
+        """Where all of a stream is kept, once a part of it was left out."""
 
     @property
     def ended(self) -> bool:
@@ -283,6 +282,17 @@ class Execution:
             return self._kill(now)
         return self._interrupt_when_due(now)
 
+    @property
+    def omitted_bytes(self) -> dict[str, int]:
+        """Of each stream, what was not sent."""
+        return {name: stream.omitted_bytes for name, stream in self._streams.items()}
+
+    def close_streams(self) -> None:
+        """Send no more output inline; it is still counted. For want of room to keep events."""
+        for stream in self._streams.values():
+            stream.close()
+        self._result_bytes = MAX_RESULTS_BYTES
+
     # --- stopping -------------------------------------------------------------------------
 
     def _next_stop_time(self) -> float:
@@ -355,8 +365,8 @@ class Execution:
         end: KernelEnd | None = None,
     ) -> list[Output]:
         outputs: list[Output] = []
-        for name, path in self._paths():
-            for text in self._streams[name].end(path):
+        for name, stream in self._streams.items():
+            for text in stream.end(self.paths[name]):
                 outputs.append(self._stream_event(name, text, ""))
         self._change(change)
         outputs.append(
@@ -373,19 +383,15 @@ class Execution:
         return outputs
 
     def _receipt(self, now: float) -> Receipt:
-        paths = dict(self._paths())
         started = now if self._started_at is None else self._started_at
         return Receipt(
             wall_seconds=max(0.0, now - started),
             cpu_seconds=self._usage.cpu_seconds,
             peak_memory_bytes=self._usage.peak_memory_bytes,
-            stdout=self._streams["stdout"].receipt(paths["stdout"]),
-            stderr=self._streams["stderr"].receipt(paths["stderr"]),
+            stdout=self._streams["stdout"].receipt(self.paths["stdout"]),
+            stderr=self._streams["stderr"].receipt(self.paths["stderr"]),
             omitted_results=self._omitted_results,
         )
-
-    def _paths(self) -> Iterable[tuple[str, str | None]]:
-        return (("stdout", self.terms.stdout_path), ("stderr", self.terms.stderr_path))
 
     def _change(self, change: Change) -> None:
         state = TRANSITIONS.get((self.state, change))

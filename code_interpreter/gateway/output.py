@@ -21,14 +21,14 @@ class BoundedStream:
         self._tail: deque[str] = deque()
         self._tail_size = 0
         self.total_bytes = 0
-        self._dropped = 0
+        self.omitted_bytes = 0
         self._sent_tail = False
 
     def take(self, text: str) -> list[str]:
         """The part of ``text`` to send, in pieces; what comes after the head is kept back."""
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        size = _size(text)
         self.total_bytes += size
-        if self._tail_size or self._dropped or size > self._head_left:
+        if self._tail_size or self.omitted_bytes or size > self._head_left:
             inline, rest = _split(text, self._head_left)
             self._head_left = 0
             self._keep(rest)
@@ -36,18 +36,22 @@ class BoundedStream:
         self._head_left -= size
         return _pieces(text)
 
+    def close(self) -> None:
+        """Keep back all that comes from now on."""
+        self._head_left = 0
+
     def _keep(self, text: str) -> None:
         for piece in _pieces(text):
             self._tail.append(piece)
-            self._tail_size += len(piece.encode("utf-8", "replace"))
+            self._tail_size += _size(piece)
         while self._tail and self._tail_size - self._first_size() >= self._tail_bytes:
             size = self._first_size()
             self._tail.popleft()
             self._tail_size -= size
-            self._dropped += size
+            self.omitted_bytes += size
 
     def _first_size(self) -> int:
-        return len(self._tail[0].encode("utf-8", "replace"))
+        return _size(self._tail[0])
 
     def end(self, path: str | None) -> list[str]:
         """The kept tail, with a line before it that says what is missing."""
@@ -55,20 +59,24 @@ class BoundedStream:
             return []
         text = "".join(self._tail)
         self._tail.clear()
-        tail = _last_bytes(text, self._tail_bytes) if self._dropped else text
-        self._dropped += len(text.encode("utf-8", "replace")) - len(tail.encode("utf-8", "replace"))
+        tail = _last_bytes(text, self._tail_bytes) if self.omitted_bytes else text
+        self.omitted_bytes += _size(text) - _size(tail)
         self._tail_size = 0
-        if not self._dropped:
+        if not self.omitted_bytes:
             return _pieces(tail)
         where = f"; all of it is in {path}" if path else ""
-        return [f"\n[… {self._dropped} bytes left out here{where} …]\n", *_pieces(tail)]
+        return [f"\n[… {self.omitted_bytes} bytes left out here{where} …]\n", *_pieces(tail)]
 
     def receipt(self, path: str | None) -> OutputReceipt:
         return OutputReceipt(
             total_bytes=self.total_bytes,
-            omitted_bytes=self._dropped,
-            path=path if self._dropped else None,
+            omitted_bytes=self.omitted_bytes,
+            path=path if self.omitted_bytes else None,
         )
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _split(text: str, size: int) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning import KernelProvisionerBase
+from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from code_interpreter.gateway.execution import KernelEnd
 from code_interpreter.gateway.starter import KernelStarter
@@ -26,7 +26,7 @@ from code_interpreter.guest.users import User
 Ended = Callable[[KernelEnd], None]
 
 
-class Provisioner(KernelProvisionerBase):  # type: ignore[misc]
+class Provisioner(KernelProvisionerBase):
     """What both have in common: a pid, its end, and signals to its process group."""
 
     pid: int | None = None
@@ -79,7 +79,7 @@ class Provisioner(KernelProvisionerBase):  # type: ignore[misc]
 
 
 class ColdProvisioner(Provisioner):
-    """``launch_kernel`` takes ``cwd``, ``env``, ``user``, ``launcher`` and ``log`` (a descriptor)."""
+    """``launch_kernel`` needs ``cwd``, ``env``, ``user``, ``launcher``, ``log`` (a descriptor)."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         launcher: Launcher = kwargs["launcher"]

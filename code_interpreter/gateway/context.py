@@ -1,0 +1,267 @@
+"""A context: a language, a working directory, a kernel, and the cells that wait for it.
+
+Cells run one after the other. The kernel is started when it is needed, or ahead of time by
+`prepare`; when it dies, the next cell meets a fresh one in the same directory with the same
+variables of the sandbox.
+
+Output that comes after its cell has ended (from a thread, say) belongs to the cell that is
+running then, and if none is, to the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+
+from code_interpreter.gateway import preludes
+from code_interpreter.gateway.environment import SandboxEnvironment
+from code_interpreter.gateway.execution import KernelEnd, Terms
+from code_interpreter.gateway.kernel import Kernel, KernelStartFailed
+from code_interpreter.gateway.languages import KernelSpec
+from code_interpreter.gateway.message import KernelMessage
+from code_interpreter.gateway.place import Place
+from code_interpreter.gateway.run import USAGE_KEY, Request, Run
+from code_interpreter.gateway.starter import KernelStarter
+from code_interpreter.protocol.executions import Cause
+
+HIDDEN_DEADLINE = 10.0
+"""Seconds that a hidden cell (environment variables) may take."""
+MAX_LATE = 1000
+"""Late messages kept for the next cell."""
+_LATE_TYPES = frozenset({"stream", "display_data", "update_display_data", "clear_output"})
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """What all contexts share."""
+
+    place: Place
+    zmq: zmq.Context[zmq.Socket[bytes]]
+    starter: KernelStarter | None
+    environment: SandboxEnvironment
+
+
+class Context:
+    def __init__(
+        self, context_id: str, language: str, cwd: str, spec: KernelSpec, machinery: Machinery
+    ) -> None:
+        self.id = context_id
+        self.language = language
+        self.cwd = cwd
+        self._spec = spec
+        self._machinery = machinery
+        self._kernel: Kernel | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._queue: deque[Run] = deque()
+        self._current: Run | None = None
+        self._hidden: tuple[str, asyncio.Future[None]] | None = None
+        self._around: asyncio.Task[None] | None = None
+        self._late: deque[KernelMessage] = deque(maxlen=MAX_LATE)
+        self._removed = False
+
+    # --- cells ----------------------------------------------------------------------------
+
+    def submit(self, request: Request, done: Callable[[Run], None]) -> Run:
+        """Queue a cell; it begins at once if nothing is before it."""
+        terms = Terms(
+            execution_id=request.execution_id,
+            context_id=self.id,
+            language=self.language,
+            timeout=request.timeout,
+            interruptible=self._spec.interruptible,
+            settle=self._spec.settle,
+        )
+        run = Run(request, terms, self._machinery.place, lambda run: self._finished(run, done))
+        run.accept(len(self._queue) + (self._current is not None))
+        self._queue.append(run)
+        self._pump()
+        return run
+
+    def _finished(self, run: Run, done: Callable[[Run], None]) -> None:
+        done(run)
+        if run is self._current:
+            self._current = None
+            if self._kernel is not None and run.request.env_vars:
+                self._restore(run, self._kernel)
+        elif run in self._queue:
+            self._queue.remove(run)
+        asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Start the next cell if everything is ready for it."""
+        if self._current is not None or not self._queue or self._around is not None:
+            return
+        if self._kernel is None or not self._kernel.ready:
+            self.prepare()
+            return
+        if self._spec.environment == "metadata":
+            self._start_next(self._kernel)
+        else:
+            self._around = asyncio.create_task(self._start_after_prelude(self._kernel))
+
+    def _start_next(self, kernel: Kernel) -> None:
+        run = self._queue.popleft()
+        self._current = run
+        late, self._late = self._late, deque(maxlen=MAX_LATE)
+        run.start(kernel, {USAGE_KEY: self._wishes(run, kernel)})
+        for message in late:
+            run.receive(message)
+
+    def _wishes(self, run: Run, kernel: Kernel) -> dict[str, object]:
+        wishes: dict[str, object] = {}
+        environment = self._machinery.environment
+        if kernel.environment_version != environment.version:
+            kernel.environment_version = environment.version
+            wishes["sandbox_env"] = environment.variables
+        if run.request.env_vars:
+            wishes["env"] = run.request.env_vars
+        return wishes
+
+    # --- environment by hidden cells ------------------------------------------------------
+
+    async def _start_after_prelude(self, kernel: Kernel) -> None:
+        try:
+            if self._queue:
+                await self._set_variables(kernel, self._queue[0])
+        finally:
+            self._around = None
+        if self._queue and self._current is None and kernel is self._kernel and kernel.ready:
+            self._start_next(kernel)
+        else:
+            self._pump()
+
+    async def _set_variables(self, kernel: Kernel, run: Run) -> None:
+        environment = self._machinery.environment
+        variables: dict[str, str | None] = {}
+        if kernel.environment_version != environment.version:
+            variables |= environment.changes_since(kernel.environment_version)
+            kernel.environment_version = environment.version
+        variables |= run.request.env_vars
+        if variables:
+            await self._run_hidden(kernel, variables)
+
+    def _restore(self, run: Run, kernel: Kernel) -> None:
+        if self._spec.environment == "metadata" or not kernel.ready:
+            return
+        sandbox = self._machinery.environment.variables
+        variables = {name: sandbox.get(name) for name in run.request.env_vars}
+        self._around = asyncio.create_task(self._restore_later(kernel, variables))
+
+    async def _restore_later(self, kernel: Kernel, variables: dict[str, str | None]) -> None:
+        try:
+            await self._run_hidden(kernel, variables)
+        finally:
+            self._around = None
+        self._pump()
+
+    async def _run_hidden(self, kernel: Kernel, variables: dict[str, str | None]) -> None:
+        """A kernel that does not even do this is no good: it is ended."""
+        code = preludes.set_variables(self._spec.environment, variables)
+        done = asyncio.get_running_loop().create_future()
+        self._hidden = (kernel.execute(code, silent=True), done)
+        try:
+            async with asyncio.timeout(HIDDEN_DEADLINE):
+                await done
+        except TimeoutError:
+            kernel.kill()
+        finally:
+            self._hidden = None
+
+    # --- the kernel -----------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Start the kernel if there is none."""
+        if self._removed or self._starting is not None:
+            return
+        if self._kernel is None or not self._kernel.ready:
+            self._starting = asyncio.create_task(self._start_kernel())
+
+    async def _start_kernel(self) -> None:
+        machinery = self._machinery
+        kernel = Kernel(self._spec, machinery.place, machinery.zmq, machinery.starter, self)
+        environment = machinery.environment
+        version = environment.version
+        try:
+            env = machinery.place.environment(environment.variables)
+            await kernel.start(self.cwd, env)
+            kernel.environment_version = version
+            self._kernel = kernel
+        except KernelStartFailed as failure:
+            log.error("context %s: %s", self.id, failure)
+            self._fail_queue(str(failure))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("context %s: kernel start", self.id)
+            self._fail_queue(f"The kernel could not be started: {error}")
+        finally:
+            self._starting = None
+        self._pump()
+
+    def _fail_queue(self, reason: str) -> None:
+        for run in list(self._queue):
+            run.start_failed(reason)
+
+    def kernel_said(self, kernel: Kernel, channel: str, message: KernelMessage) -> None:
+        run, hidden = self._current, self._hidden
+        if run is not None and message.parent_id == run.message_id:
+            run.receive(message)
+        elif hidden is not None and message.parent_id == hidden[0]:
+            if message.type == "execute_reply" and not hidden[1].done():
+                hidden[1].set_result(None)
+        elif message.type in _LATE_TYPES and kernel is self._kernel:
+            if run is not None:
+                run.receive(message)
+            else:
+                self._late.append(message)
+
+    def kernel_ended(self, kernel: Kernel, end: KernelEnd) -> None:
+        kernel.close()
+        if kernel is not self._kernel:
+            return
+        self._kernel = None
+        self._late.clear()
+        if self._hidden is not None and not self._hidden[1].done():
+            self._hidden[1].set_result(None)
+        if self._current is not None:
+            self._current.kernel_ended(end)
+        if kernel.used:
+            self.prepare()
+        self._pump()
+
+    # --- on request -----------------------------------------------------------------------
+
+    async def restart(self) -> None:
+        """End the kernel and wait for a fresh one. Raises `KernelStartFailed`."""
+        if self._current is not None:
+            self._current.stop(Cause.RESTART)
+        await self._end_kernel()
+        self.prepare()
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
+        if self._kernel is None:
+            raise KernelStartFailed(f"Context {self.id} could not be restarted")
+
+    async def remove(self) -> None:
+        """End everything; the context cannot be used afterwards."""
+        self._removed = True
+        for run in [*self._queue, *filter(None, [self._current])]:
+            run.stop(Cause.REMOVED)
+        await self._end_kernel()
+
+    async def _end_kernel(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+            self._starting = None
+        kernel = self._kernel
+        if kernel is not None:
+            kernel.used = False  # whoever ends it starts the next
+            await kernel.end()

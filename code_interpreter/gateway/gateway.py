@@ -1,0 +1,158 @@
+"""All contexts and executions of a sandbox."""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from pathlib import Path
+
+from code_interpreter.gateway.context import Context, Machinery
+from code_interpreter.gateway.languages import DEFAULT, Languages, UnknownLanguage
+from code_interpreter.gateway.run import Request, Run
+from code_interpreter.protocol.executions import MAX_CODE_BYTES
+
+MAX_CONTEXTS = 100
+KEPT_RUNS = 200
+"""Executions whose events can still be read after their end."""
+KNOWN_IDS = 100_000
+"""Ids that are remembered so that none runs a cell twice."""
+_READY_DEFAULTS = ("python",)
+_LISTED_DEFAULTS = ("python", "javascript")
+
+
+class Refusal(Exception):
+    """A request that is not acted on; ``status`` is HTTP's."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Gateway:
+    def __init__(self, languages: Languages, machinery: Machinery, home: str) -> None:
+        self._languages = languages
+        self._machinery = machinery
+        self._home = home
+        self._contexts: dict[str, Context] = {}
+        self._defaults: dict[str, str] = {}
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._known_ids: OrderedDict[str, None] = OrderedDict()
+
+    def start(self) -> None:
+        """List the default contexts and start the first language's kernel."""
+        for language in _LISTED_DEFAULTS:
+            try:
+                context = self._default_context(language)
+            except Refusal:
+                continue
+            if language in _READY_DEFAULTS:
+                context.prepare()
+
+    def set_environment(self, variables: dict[str, str]) -> None:
+        self._machinery.environment.replace(variables)
+
+    # --- contexts -------------------------------------------------------------------------
+
+    def contexts(self) -> list[Context]:
+        return list(self._contexts.values())
+
+    def context(self, context_id: str) -> Context:
+        """Raises `Refusal`."""
+        context = self._contexts.get(context_id)
+        if context is None:
+            raise Refusal(404, f"Context {context_id} not found")
+        return context
+
+    def create_context(self, language: str | None, cwd: str | None) -> Context:
+        """Raises `Refusal`."""
+        directory = self._home if cwd is None else cwd
+        name = self._languages.normalise(language)
+        context = self._new_context(name, self._checked_directory(directory))
+        context.prepare()
+        return context
+
+    def _new_context(self, language: str, cwd: str) -> Context:
+        if len(self._contexts) >= MAX_CONTEXTS:
+            raise Refusal(
+                429, f"There are {MAX_CONTEXTS} contexts, which is the limit; remove one first"
+            )
+        try:
+            spec = self._languages.spec(language)
+        except UnknownLanguage as error:
+            raise Refusal(400, str(error.args[0])) from error
+        context = Context(str(uuid.uuid4()), language, cwd, spec, self._machinery)
+        self._contexts[context.id] = context
+        return context
+
+    def _checked_directory(self, cwd: str) -> str:
+        path = Path(self._home, cwd)
+        if "\0" in cwd or not path.is_dir():
+            raise Refusal(400, f"Working directory {cwd!r} is not a directory of the sandbox")
+        return str(path)
+
+    def _default_context(self, language: str) -> Context:
+        context_id = self._defaults.get(language)
+        if context_id is not None and context_id in self._contexts:
+            return self._contexts[context_id]
+        context = self._new_context(language, self._home)
+        self._defaults[language] = context.id
+        return context
+
+    async def restart_context(self, context_id: str) -> None:
+        await self.context(context_id).restart()
+
+    async def remove_context(self, context_id: str) -> None:
+        context = self.context(context_id)
+        del self._contexts[context_id]
+        await context.remove()
+
+    # --- executions -----------------------------------------------------------------------
+
+    def execute(self, request: Request, context_id: str | None, language: str | None) -> Run:
+        """Queue a cell, or find the one that has this id already. Raises `Refusal`."""
+        known = self._runs.get(request.execution_id)
+        if known is not None:
+            return known
+        self._check(request, context_id, language)
+        if context_id:
+            context = self.context(context_id)
+        else:
+            context = self._default_context(self._languages.normalise(language or DEFAULT))
+        self._remember(request.execution_id)
+        run = context.submit(request, self._ended)
+        self._runs[request.execution_id] = run
+        return run
+
+    def _check(self, request: Request, context_id: str | None, language: str | None) -> None:
+        if request.execution_id in self._known_ids:
+            raise Refusal(
+                410, f"Execution {request.execution_id} has run; its events are no longer kept"
+            )
+        if context_id and language:
+            raise Refusal(400, "Only one of context_id or language can be provided")
+        size = len(request.code) if request.code.isascii() else len(request.code.encode())
+        if size > MAX_CODE_BYTES:
+            raise Refusal(413, f"The code has {size} bytes; the limit is {MAX_CODE_BYTES}")
+
+    def run(self, execution_id: str) -> Run:
+        """Raises `Refusal`."""
+        run = self._runs.get(execution_id)
+        if run is not None:
+            return run
+        if execution_id in self._known_ids:
+            raise Refusal(410, f"The events of execution {execution_id} are no longer kept")
+        raise Refusal(404, f"Execution {execution_id} not found")
+
+    def _remember(self, execution_id: str) -> None:
+        self._known_ids[execution_id] = None
+        while len(self._known_ids) > KNOWN_IDS:
+            self._known_ids.popitem(last=False)
+
+    def _ended(self, run: Run) -> None:
+        ended = [key for key, value in self._runs.items() if value.ended]
+        for key in ended[: max(0, len(ended) - KEPT_RUNS)]:
+            self._runs.pop(key).forget()
+
+    async def close(self) -> None:
+        for context in self.contexts():
+            await context.remove()

@@ -1,0 +1,148 @@
+"""The numbered events of one execution: kept for whoever reads them, now or again later.
+
+The latest stay in memory, older ones go to a file. When the file cannot be written (a full
+disk), events stay in memory up to `HARD_BYTES`; then the journal is `full`, and whoever
+fills it should stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from array import array
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from code_interpreter.protocol.executions import (
+    EndOfExecution,
+    ExecutionEvent,
+    Refused,
+    encode,
+    gateway_message,
+)
+
+MEMORY_BYTES = 256 << 10
+HARD_BYTES = 8 << 20
+
+
+class Entry:
+    """An event, and its frame once somebody asked for it."""
+
+    __slots__ = ("_text", "event")
+
+    def __init__(self, event: ExecutionEvent, text: str | None = None) -> None:
+        self.event = event
+        self._text = text
+
+    @property
+    def text(self) -> str:
+        if self._text is None:
+            self._text = encode(self.event)
+        return self._text
+
+
+class Journal:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._recent: deque[Entry] = deque()
+        self._recent_bytes = 0
+        self._offsets = array("Q", [0])
+        """Where each event in the file begins, and where the last one ends."""
+        self._file: int | None = None
+        self._file_failed = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self.last_seq = 0
+        self.ended = False
+
+    @property
+    def full(self) -> bool:
+        return self._file_failed and self._recent_bytes > HARD_BYTES
+
+    def append(self, event: ExecutionEvent) -> None:
+        entry = Entry(event)
+        self._recent.append(entry)
+        self._recent_bytes += _size(event)
+        self.last_seq = event.seq
+        self.ended = isinstance(event, EndOfExecution)
+        while self._recent_bytes > MEMORY_BYTES and len(self._recent) > 1 and self._move_oldest():
+            pass
+        self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _move_oldest(self) -> bool:
+        """Write the oldest event in memory to the file."""
+        if self._file_failed:
+            return False
+        entry = self._recent[0]
+        data = entry.text.encode() + b"\n"
+        try:
+            self._write(data)
+        except OSError:
+            self._file_failed = True
+            return False
+        self._offsets.append(self._offsets[-1] + len(data))
+        self._recent.popleft()
+        self._recent_bytes -= _size(entry.event)
+        return True
+
+    def _write(self, data: bytes) -> None:
+        if self._file is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._file = os.open(self._path, flags, 0o600)
+        at = self._offsets[-1]
+        while data:
+            written = os.pwrite(self._file, data, at)
+            data, at = data[written:], at + written
+
+    def read(self, seq: int) -> Entry:
+        """Event number ``seq``, which must have been appended."""
+        moved = len(self._offsets) - 1
+        if seq > moved:
+            return self._recent[seq - moved - 1]
+        start, end = self._offsets[seq - 1], self._offsets[seq]
+        assert self._file is not None
+        text = os.pread(self._file, end - start, start).decode().rstrip("\n")
+        event = gateway_message.validate_json(text)
+        assert not isinstance(event, Refused)
+        return Entry(event, text)
+
+    async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
+        """Events after number ``after``, up to the last one."""
+        seq = after + 1
+        while True:
+            while seq <= self.last_seq:
+                yield self.read(seq)
+                seq += 1
+            if self.ended:
+                return
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Return when there is another event."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def remove(self) -> None:
+        """Forget everything."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+            self._path.unlink(missing_ok=True)
+        self._recent.clear()
+
+
+def _size(event: ExecutionEvent) -> int:
+    text = getattr(event, "text", None)
+    if isinstance(text, str):
+        return len(text) + 200
+    bundle = getattr(event, "bundle", None)
+    if bundle is None:
+        return 400
+    return 400 + sum(len(value) for value in vars(bundle).values() if isinstance(value, str))

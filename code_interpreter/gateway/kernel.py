@@ -1,0 +1,294 @@
+"""One kernel: its process and its sockets, from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import Any, Protocol
+
+import zmq
+
+from code_interpreter.gateway.channels import Channels
+from code_interpreter.gateway.execution import KernelEnd
+from code_interpreter.gateway.languages import KernelSpec
+from code_interpreter.gateway.message import KernelMessage
+from code_interpreter.gateway.place import Place
+from code_interpreter.gateway.provisioners import (
+    ColdProvisioner,
+    Provisioner,
+    WarmProvisioner,
+    write_connection_file,
+)
+from code_interpreter.gateway.starter import KernelStarter
+
+START_DEADLINE = 60.0
+"""Seconds from start to the first answer."""
+KILL_DEADLINE = 5.0
+_NUDGE = 0.25
+"""Seconds after which an unanswered first request is sent again."""
+
+log = logging.getLogger(__name__)
+
+
+class KernelStartFailed(Exception):
+    """The kernel did not come up; the message says how far it got and what it printed."""
+
+
+class Owner(Protocol):
+    def kernel_said(self, kernel: Kernel, channel: str, message: KernelMessage) -> None: ...
+
+    def kernel_ended(self, kernel: Kernel, end: KernelEnd) -> None: ...
+
+
+class Kernel:
+    """Start it with `start`. Its owner hears every message, and once that it has ended."""
+
+    def __init__(
+        self,
+        spec: KernelSpec,
+        place: Place,
+        context: zmq.Context[zmq.Socket[bytes]],
+        starter: KernelStarter | None,
+        owner: Owner,
+    ) -> None:
+        self.spec = spec
+        self._place = place
+        self._zmq = context
+        self._starter = starter if spec.warm else None
+        self._owner = owner
+        self._directory: Path | None = None
+        self._provisioner: Provisioner | None = None
+        self._channels: Channels | None = None
+        self._nudge_id = ""
+        self._answered: set[str] = set()
+        self._ready = asyncio.get_running_loop().create_future()
+        self.ready = False
+        self.used = False
+        self.info: dict[str, Any] = {}
+        self.environment_version = -1
+        self.oom_kills = 0
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._provisioner is None else self._provisioner.pid
+
+    async def start(self, cwd: str, env: dict[str, str]) -> None:
+        """Return when it has answered. Raises `KernelStartFailed`; then nothing is left of it."""
+        self.oom_kills = read_oom_kills()
+        try:
+            self._directory = self._place.new_kernel_directory()
+            async with asyncio.timeout(START_DEADLINE):
+                await self._launch(cwd, env)
+                await self._until_ready()
+        except TimeoutError:
+            raise self._failed(f"did not answer within {START_DEADLINE:.0f} s") from None
+        except OSError as error:
+            raise self._failed(f"could not be started: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _failed(self, what: str) -> KernelStartFailed:
+        text = f"The {self.spec.name} kernel {what}."
+        said = self._last_words()
+        self.close()
+        return KernelStartFailed(f"{text} It printed: {said}" if said else text)
+
+    async def _launch(self, cwd: str, env: dict[str, str]) -> None:
+        assert self._directory is not None
+        connection = self._connection(self._directory)
+        self._channels = Channels(self._zmq, connection, self._said)
+        environment = {**env, **self.spec.env}
+        if self._starter is not None:
+            self._provisioner = WarmProvisioner()
+            self._provisioner.watch(self._process_ended)
+            await self._provisioner.launch_kernel(
+                [], starter=self._starter, connection=connection, cwd=cwd, env=environment
+            )
+            return
+        self._provisioner = ColdProvisioner()
+        self._provisioner.watch(self._process_ended)
+        await self._launch_cold(connection, cwd, environment)
+
+    async def _launch_cold(self, connection: dict[str, Any], cwd: str, env: dict[str, str]) -> None:
+        assert self._directory is not None
+        assert self._provisioner is not None
+        place = self._place
+        file = self._directory / "connection.json"
+        write_connection_file(file, connection, place.user)
+        command = self.spec.command(place.config.python, str(file))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        output = os.open(self._directory / "log", flags, 0o600)
+        try:
+            await self._provisioner.launch_kernel(
+                command, launcher=place.launcher, user=place.user, env=env, cwd=cwd, log=output
+            )
+        finally:
+            os.close(output)
+
+    def _connection(self, directory: Path) -> dict[str, Any]:
+        names = ("shell", "iopub", "stdin", "control", "hb")
+        if self.spec.transport == "ipc":
+            ip, ports = str(directory / "k"), list(range(1, 6))
+        else:
+            ip, ports = "127.0.0.1", free_ports(5)
+        return {
+            "transport": self.spec.transport,
+            "ip": ip,
+            **{f"{name}_port": port for name, port in zip(names, ports, strict=True)},
+            "key": secrets.token_hex(32),
+            "signature_scheme": "hmac-sha256",
+            "kernel_name": self.spec.name,
+        }
+
+    async def _until_ready(self) -> None:
+        """Until it has answered on the shell channel and its output is being heard."""
+        assert self._channels is not None
+        while not self._ready.done():
+            self._nudge_id = self._channels.send("shell", "kernel_info_request", {})
+            self._answered.clear()
+            await asyncio.wait([self._ready], timeout=_NUDGE)
+            if not self._ready.done() and self._provisioner and not self._provisioner.has_process:
+                raise self._failed(_end_text(self._provisioner.end))
+        self._ready.result()
+        self.ready = True
+
+    # --- in use ---------------------------------------------------------------------------
+
+    def execute(
+        self,
+        code: str,
+        *,
+        silent: bool = False,
+        allow_stdin: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> str:
+        """Send a cell and return the request's ``msg_id``."""
+        assert self._channels is not None
+        self.used = self.used or not silent
+        content = {
+            "code": code,
+            "silent": silent,
+            "store_history": not silent,
+            "user_expressions": {},
+            "allow_stdin": allow_stdin,
+            "stop_on_error": False,
+        }
+        return self._channels.send("shell", "execute_request", content, metadata=metadata)
+
+    def answer_input(self, value: str, request: KernelMessage) -> None:
+        assert self._channels is not None
+        self._channels.send("stdin", "input_reply", {"value": value}, parent=request.header)
+
+    def send(self, channel: str, message_type: str, content: dict[str, Any]) -> str:
+        """Send any request and return its ``msg_id``."""
+        assert self._channels is not None
+        return self._channels.send(channel, message_type, content)
+
+    def interrupt(self) -> None:
+        if self._provisioner is not None:
+            self._provisioner.signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        if self._provisioner is not None:
+            self._provisioner.signal(signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Kill it and wait until it is gone."""
+        self.kill()
+        if self._provisioner is not None:
+            async with asyncio.timeout(KILL_DEADLINE):
+                await self._provisioner.wait()
+
+    def close(self) -> None:
+        """Let go of everything; the process is killed if it still runs."""
+        self.kill()
+        if self._channels is not None:
+            self._channels.close()
+            self._channels = None
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+
+    # --- what it says ---------------------------------------------------------------------
+
+    def _said(self, channel: str, message: KernelMessage) -> None:
+        if self._nudge_id and message.parent_id == self._nudge_id:
+            self._answered_nudge(channel, message)
+            return
+        self._owner.kernel_said(self, channel, message)
+
+    def _answered_nudge(self, channel: str, message: KernelMessage) -> None:
+        if message.type == "kernel_info_reply":
+            self.info = message.content
+        if channel == "shell" or message.content.get("execution_state") == "idle":
+            self._answered.add(channel)
+        if len(self._answered) == 2 and not self._ready.done():
+            self._ready.set_result(None)
+
+    def _process_ended(self, end: KernelEnd) -> None:
+        if self._channels is not None:
+            self._channels.drain()
+        if end.signal == signal.SIGKILL and read_oom_kills() > self.oom_kills:
+            end = KernelEnd(end.exit_code, end.signal, out_of_memory=True)
+        if not self._ready.done():
+            failure = self._failed(_end_text(end) + " before it was ready")
+            self._ready.set_exception(failure)
+            return
+        self.ready = False
+        self._owner.kernel_ended(self, end)
+
+    def _last_words(self) -> str:
+        if self._directory is None:
+            return ""
+        try:
+            return (self._directory / "log").read_text(errors="replace")[-2000:].strip()
+        except OSError:
+            return ""
+
+
+def _end_text(end: KernelEnd | None) -> str:
+    return "ended" if end is None else end.text()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def read_oom_kills() -> int:
+    """How often the system killed for want of memory, in any cgroup; 0 if it does not tell.
+
+    A box cannot read its own cgroup. A kill by SIGKILL at the time of such an event is
+    taken for one.
+    """
+    try:
+        with Path("/proc/vmstat").open() as file:
+            for line in file:
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        return 0
+    return 0
+
+
+def process_seconds(pid: int) -> float | None:
+    """CPU seconds of a process and its ended children, from ``/proc/<pid>/stat``."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,74 @@
+"""The gateway process: from a `GuestConfig` to a server that listens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+import zmq
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, ErrorHandler
+
+from code_interpreter.gateway import http
+from code_interpreter.gateway.context import Machinery
+from code_interpreter.gateway.environment import SandboxEnvironment
+from code_interpreter.gateway.gateway import Gateway
+from code_interpreter.gateway.languages import Languages
+from code_interpreter.gateway.place import Place
+from code_interpreter.gateway.starter import KernelStarter
+from code_interpreter.gateway.websocket import Executions
+from code_interpreter.guest.config import GuestConfig, listening_socket
+from code_interpreter.protocol.executions import MAX_MESSAGE_BYTES, PATH
+
+MAX_BODY_BYTES = 1 << 40
+"""tornado's own limit would cut the connection; `http.Handler` answers 413 instead."""
+
+
+def run(config: GuestConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Call it in a process with one thread."""
+    logging.basicConfig(level=logging.WARNING, format="gateway: %(levelname)s %(message)s")
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: GuestConfig) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    gateway = _make_gateway(config)
+    listener = listening_socket(config.listen_fd, config.listen_path)
+    listener.setblocking(False)
+    server = HTTPServer(make_application(gateway), max_body_size=MAX_BODY_BYTES)
+    server.add_sockets([listener])
+    gateway.start()
+    await stop.wait()
+    server.stop()
+    await gateway.close()
+
+
+def _make_gateway(config: GuestConfig) -> Gateway:
+    starter = None
+    if config.kernel_starter_fd is not None:
+        starter = KernelStarter(config.kernel_starter_fd)
+    machinery = Machinery(Place.of(config), zmq.Context(), starter, SandboxEnvironment())
+    return Gateway(Languages(Path(config.jupyter_path)), machinery, config.home)
+
+
+def make_application(gateway: Gateway) -> Application:
+    arguments = {"gateway": gateway}
+    return Application(
+        [
+            ("/health", http.Health, arguments),
+            ("/init", http.Init, arguments),
+            ("/execute", http.Execute, arguments),
+            ("/contexts/?", http.Contexts, arguments),
+            ("/contexts/([^/]+)", http.OneContext, arguments),
+            ("/contexts/([^/]+)/restart", http.Restart, arguments),
+            (PATH, Executions, arguments),
+        ],
+        default_handler_class=ErrorHandler,
+        default_handler_args={"status_code": 404},
+        websocket_max_message_size=MAX_MESSAGE_BYTES,
+    )

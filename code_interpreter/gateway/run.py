@@ -1,0 +1,203 @@
+"""One execution on its way: joins the rules of `execution` with a kernel, a clock and readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from code_interpreter.gateway.execution import (
+    Execution,
+    Interrupt,
+    KernelEnd,
+    Kill,
+    Output,
+    Terms,
+    Usage,
+)
+from code_interpreter.gateway.journal import Journal
+from code_interpreter.gateway.kernel import Kernel, process_seconds
+from code_interpreter.gateway.message import KernelMessage
+from code_interpreter.gateway.place import Place
+from code_interpreter.gateway.spill import Spill
+from code_interpreter.protocol.executions import Cause, OnDisconnect
+
+USAGE_KEY = "code_interpreter"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client wants to be run."""
+
+    execution_id: str
+    code: str
+    env_vars: dict[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    allow_stdin: bool = False
+    on_disconnect: OnDisconnect = OnDisconnect.INTERRUPT
+
+
+class Run:
+    """``done`` is called once, when the execution has ended."""
+
+    def __init__(self, request: Request, terms: Terms, place: Place, done: Callable[[Run], None]):
+        self.request = request
+        self.context_id = terms.context_id
+        self.journal = Journal(place.events_path(request.execution_id))
+        self.message_id = ""
+        self._execution = Execution(terms)
+        self._spills = {
+            name: Spill(place.output_path(request.execution_id, name))
+            for name in ("stdout", "stderr")
+        }
+        for name, spill in self._spills.items():
+            self._execution.paths[name] = str(spill.path)
+        self._done = done
+        self._owners: set[Hashable] = set()
+        self._kernel: Kernel | None = None
+        self._cpu_before: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._input: KernelMessage | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._execution.ended
+
+    # --- its life -------------------------------------------------------------------------
+
+    def accept(self, queue_position: int) -> None:
+        self._apply(self._execution.accept(queue_position))
+
+    def start(self, kernel: Kernel, metadata: dict[str, object]) -> None:
+        """Send it to ``kernel``, which must be ready and idle."""
+        self._kernel = kernel
+        if kernel.pid is not None and kernel.spec.environment != "metadata":
+            self._cpu_before = process_seconds(kernel.pid)
+        self._execution.start(self._loop.time())
+        request = self.request
+        self.message_id = kernel.execute(
+            request.code, allow_stdin=request.allow_stdin, metadata=metadata
+        )
+        self._apply([])
+
+    def receive(self, message: KernelMessage) -> None:
+        """A message of this cell, or late output to be delivered with it."""
+        if message.type == "stream":
+            self._spill(message)
+        elif message.type == "execute_reply":
+            self._note_usage(message)
+            self._settle_spills()
+        elif message.type == "input_request":
+            self._input = message
+        self._apply(self._execution.receive(message, self._loop.time()))
+        if self.journal.full:
+            self._execution.close_streams()
+
+    def stop(self, cause: Cause) -> None:
+        self._apply(self._execution.stop(cause, self._loop.time()))
+
+    def kernel_ended(self, end: KernelEnd) -> None:
+        self._apply(self._execution.kernel_ended(end, self._loop.time()))
+
+    def start_failed(self, reason: str) -> None:
+        self._apply(self._execution.start_failed(reason, self._loop.time()))
+
+    def answer_input(self, value: str) -> bool:
+        """False if the cell does not wait for input."""
+        if self._input is None or self._kernel is None or self.ended:
+            return False
+        self._kernel.answer_input(value, self._input)
+        self._input = None
+        return True
+
+    # --- clients --------------------------------------------------------------------------
+
+    def own(self, owner: Hashable) -> None:
+        """``owner`` wants the result; the cell is interrupted when the last owner leaves."""
+        self._owners.add(owner)
+
+    def disown(self, owner: Hashable) -> None:
+        if owner not in self._owners:
+            return
+        self._owners.discard(owner)
+        if not self._owners and self.request.on_disconnect is OnDisconnect.INTERRUPT:
+            self.stop(Cause.DISCONNECT)
+
+    def forget(self) -> None:
+        """Remove what is kept of it."""
+        self.journal.remove()
+        for spill in self._spills.values():
+            spill.path.unlink(missing_ok=True)
+
+    # --- inside ---------------------------------------------------------------------------
+
+    def _apply(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Interrupt):
+                self._command(Kernel.interrupt)
+            elif isinstance(output, Kill):
+                self._command(Kernel.kill)
+            else:
+                self.journal.append(output)
+        self._set_timer()
+        if outputs and self.ended and self._done is not None:
+            self._close_spills()
+            done, self._done = self._done, _nothing
+            done(self)
+
+    def _command(self, command: Callable[[Kernel], None]) -> None:
+        if self._kernel is not None:
+            command(self._kernel)
+
+    def _set_timer(self) -> None:
+        deadline = self._execution.deadline()
+        if self._timer is not None:
+            if deadline == self._timer.when() and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._apply(self._execution.tick(self._loop.time()))
+
+    def _spill(self, message: KernelMessage) -> None:
+        name = "stderr" if message.content.get("name") == "stderr" else "stdout"
+        spill = self._spills[name]
+        spill.write(str(message.content.get("text", "")))
+        if spill.failed:
+            self._execution.paths[name] = None
+
+    def _settle_spills(self) -> None:
+        """Before the end is told: does the file really hold what was left out?"""
+        for name, spill in self._spills.items():
+            if self._execution.omitted_bytes[name]:
+                spill.flush()
+                if spill.failed:
+                    self._execution.paths[name] = None
+
+    def _close_spills(self) -> None:
+        omitted = self._execution.omitted_bytes
+        for name, spill in self._spills.items():
+            if omitted[name]:
+                spill.keep()
+            else:
+                spill.remove()
+
+    def _note_usage(self, reply: KernelMessage) -> None:
+        told = reply.metadata.get(USAGE_KEY)
+        if isinstance(told, dict):
+            self._execution.note_usage(
+                Usage(told.get("cpu_seconds"), told.get("peak_memory_bytes"))
+            )
+        elif self._cpu_before is not None and self._kernel is not None and self._kernel.pid:
+            after = process_seconds(self._kernel.pid)
+            if after is not None:
+                self._execution.note_usage(Usage(cpu_seconds=after - self._cpu_before))
+
+
+def _nothing(run: Run) -> None:
+    """Stands in for ``done`` after it was called."""

@@ -1,0 +1,118 @@
+"""The WebSocket of `protocol.executions`: many executions at once on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from pydantic import ValidationError
+from tornado.web import HTTPError
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from code_interpreter.gateway.gateway import Gateway, Refusal
+from code_interpreter.gateway.run import Request, Run
+from code_interpreter.protocol.executions import (
+    SUBPROTOCOL,
+    Attach,
+    Cancel,
+    Cause,
+    Execute,
+    Input,
+    Refused,
+    client_message,
+    encode,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Executions(WebSocketHandler):
+    def initialize(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._owned: set[Run] = set()
+
+    def prepare(self) -> None:
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
+        if SUBPROTOCOL not in (name.strip() for name in offered.split(",")):
+            raise HTTPError(400, reason=f"Open this WebSocket with the subprotocol {SUBPROTOCOL}")
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return SUBPROTOCOL
+
+    def write_error(self, status_code: int, **kwargs: object) -> None:
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(self._reason)
+
+    # --- from the client ------------------------------------------------------------------
+
+    def on_message(self, message: str | bytes) -> None:
+        try:
+            received = client_message.validate_json(message)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            self._refuse(None, 400, f"Message not understood: {where} {first['msg']}".strip())
+            return
+        try:
+            self._obey(received)
+        except Refusal as refusal:
+            self._refuse(received.execution_id, refusal.status, str(refusal))
+
+    def _obey(self, message: Execute | Attach | Cancel | Input) -> None:
+        match message:
+            case Execute():
+                self._submit(message)
+            case Attach():
+                run = self._gateway.run(message.execution_id)
+                self._relay(run, message.after)
+            case Cancel():
+                self._gateway.run(message.execution_id).stop(Cause.CANCEL)
+            case Input():
+                if not self._gateway.run(message.execution_id).answer_input(message.value):
+                    raise Refusal(409, "The execution does not wait for input")
+
+    def _submit(self, message: Execute) -> None:
+        request = Request(
+            execution_id=message.execution_id,
+            code=message.code,
+            env_vars=message.env_vars or {},
+            timeout=message.timeout,
+            allow_stdin=message.allow_stdin,
+            on_disconnect=message.on_disconnect,
+        )
+        run = self._gateway.execute(request, message.context_id, message.language)
+        run.own(self)
+        self._owned.add(run)
+        self._relay(run, 0)
+
+    # --- to the client --------------------------------------------------------------------
+
+    def _refuse(self, execution_id: str | None, status: int, text: str) -> None:
+        self._send(encode(Refused(execution_id=execution_id, status=status, message=text)))
+
+    def _send(self, text: str) -> None:
+        try:
+            self.write_message(text)
+        except WebSocketClosedError:
+            return
+
+    def _relay(self, run: Run, after: int) -> None:
+        task = asyncio.create_task(self._send_events(run, after))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send_events(self, run: Run, after: int) -> None:
+        try:
+            async for entry in run.journal.follow(after):
+                await self.write_message(entry.text)
+        except WebSocketClosedError:
+            return
+        self._owned.discard(run)
+
+    def on_close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for run in self._owned:
+            run.disown(self)
+        self._owned.clear()
