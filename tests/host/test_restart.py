@@ -7,9 +7,11 @@ import os
 import signal
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 from e2b import Sandbox, SandboxState
 
 from tests.host.running import RunningHost, processes_of, running_host
@@ -162,4 +164,37 @@ def test_sandboxes_of_another_runtime_are_not_taken_over(data: Path) -> None:
     host = RunningHost(data).wait_until_ready()
     assert Sandbox.connect(sandbox.sandbox_id, **host.options).is_running()
     assert host.stop() == 0
+    check_nothing_left(data)
+
+
+def test_a_create_that_fails_leaves_nothing(data: Path) -> None:
+    host = RunningHost(data).wait_until_ready()
+    with host.http() as http:
+        (data / "sandboxes").rmdir()
+        (data / "sandboxes").write_text("in the way")
+        refused = http.post("/v2/sandboxes", json={"templateID": "base"})
+        assert refused.status_code == refused.json()["code"] == 500
+        assert "sandboxes" in refused.json()["message"]
+        assert [path.name for path in (data / "run").iterdir()] == ["api.sock"]
+        assert http.get("/v2/sandboxes").json() == []
+        (data / "sandboxes").unlink()
+        assert http.post("/v2/sandboxes", json={"templateID": "base"}).status_code == 201
+    assert host.stop() == 0
+    check_nothing_left(data)
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.2])
+def test_a_stop_in_the_middle_of_a_create(data: Path, delay: float) -> None:
+    host = RunningHost(data).wait_until_ready()
+    with host.http() as http, contextlib.suppress(httpx.TimeoutException):
+        http.post("/v2/sandboxes", json={"templateID": "base"}, timeout=delay)
+    with ThreadPoolExecutor() as pool, host.http() as http:
+        request = pool.submit(http.post, "/v2/sandboxes", json={"templateID": "base"})
+        time.sleep(delay)
+        started = time.monotonic()
+        assert host.stop() == 0
+        assert time.monotonic() - started < 10
+        with contextlib.suppress(httpx.TransportError):
+            assert request.result().status_code in (201, 500, 502, 503)
+    assert "Traceback" not in host.stderr
     check_nothing_left(data)

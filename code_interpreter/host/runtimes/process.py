@@ -83,8 +83,10 @@ class ProcessRuntime(SandboxRuntime):
         try:
             box = await self._start(spec)
             await self._until_ready(box)
-        except BaseException:
+        except BaseException as error:
             await asyncio.shield(asyncio.to_thread(self._clean, spec.sandbox_id))
+            if isinstance(error, OSError):
+                raise RuntimeFailure(str(error)) from error
             raise
         return box
 
