@@ -64,12 +64,15 @@ def running_service() -> Iterator[Service]:
     """A host with data of its own, on a free port, with the machine's default runtime."""
     parent = Path(tempfile.mkdtemp(prefix="ci-"))  # short: unix sockets are made below it
     data = parent / "data"
-    share_templates(data)
     output, log = parent / "out", parent / "log"
     command = [sys.executable, "-m", "code_interpreter.cli.main", "serve", "--port", "0"]
     with output.open("wb") as out, log.open("wb") as err:
         process = subprocess.Popen(
-            [*command, "--data-dir", str(data)], stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            [*command, "--data-dir", str(data)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env={**os.environ, **shared_templates()},
         )
     try:
         environment = _wait(process, output, log)
@@ -82,12 +85,9 @@ def running_service() -> Iterator[Service]:
         shutil.rmtree(parent, ignore_errors=True)
 
 
-def share_templates(data: Path) -> None:
-    """Make a data directory whose templates are those of earlier runs."""
-    templates = cache_directory() / "templates"
-    templates.mkdir(exist_ok=True)
-    data.mkdir(mode=0o700)
-    (data / "templates").symlink_to(templates)
+def shared_templates() -> dict[str, str]:
+    """The variable that lets a host use the templates of earlier runs."""
+    return {"CODE_INTERPRETER_TEMPLATES_DIR": str(cache_directory() / "templates")}
 
 
 def _wait(process: subprocess.Popen[bytes], output: Path, log: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.service import PREPARATION_DEADLINE, processes_of, share_templates
+from tests.service import PREPARATION_DEADLINE, processes_of, shared_templates
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 CELL_SECONDS = 120
@@ -29,7 +29,8 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             monkeypatch.delenv(name)
     parent = Path(tempfile.mkdtemp(prefix="ci-"))
     monkeypatch.setenv("CODE_INTERPRETER_DATA_DIR", str(parent / "data"))
-    share_templates(parent / "data")
+    for name, value in shared_templates().items():
+        monkeypatch.setenv(name, value)
     yield parent / "data"
     stop = [sys.executable, "-m", "code_interpreter.cli.main", "stop"]
     subprocess.run([*stop, "--data-dir", str(parent / "data")], check=True, timeout=60)
@@ -42,7 +43,9 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_notebook(path: Path, data: Path) -> None:
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
-        notebook, timeout=int(PREPARATION_DEADLINE), resources={"metadata": {"path": str(data)}}
+        notebook,
+        timeout=int(PREPARATION_DEADLINE),
+        resources={"metadata": {"path": str(data.parent)}},
     )
     client.execute()
     pictures = [
