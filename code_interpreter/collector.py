@@ -149,7 +149,29 @@ def _call(callback: Callback, argument: object) -> Call:
 
 
 def _read_bundle(bundle: wire.Bundle) -> Result:
-    return Result(**bundle.model_dump(by_alias=True, exclude_none=True))
+    return Result(
+        bundle.text and _without_quotes(bundle.text),
+        bundle.html,
+        bundle.markdown,
+        bundle.svg,
+        bundle.png,
+        bundle.jpeg,
+        bundle.pdf,
+        bundle.latex,
+        bundle.json_,
+        bundle.javascript,
+        bundle.data,
+        bundle.chart,
+        extra=bundle.extra,
+        text_repr=bundle.text,
+    )
+
+
+def _without_quotes(text: str) -> str:
+    """E2B's clients show the string ``'a'`` as ``a``; so does every ``text``."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text
 
 
 async def settle(outcome: object) -> object:

@@ -143,6 +143,9 @@ class Result(_Model):
     """Whether it is the value of the cell's last expression, not something displayed."""
     extra: dict[str, Any] | None = None
     """Every other MIME type of it."""
+    text_repr: str | None = Field(default=None, repr=False)
+    """``text`` as the kernel wrote it: ``'1'`` is a string here, ``1`` a number. None over
+    HTTP, where only ``text`` is sent, which has lost the quotes."""
     display_id: str | None = Field(default=None, repr=False)
     """The name by which the cell can update this display."""
 

@@ -190,6 +190,12 @@ def test_refusals_are_typed(peer: Peer) -> None:
     assert peer.opened == 1
 
 
+def test_a_string_is_told_from_a_number(peer: Peer) -> None:
+    execution = peer.sandbox().run_code(program(result("'1'"), result("1"), result("'"), ["end"]))
+    assert [shown.text for shown in execution.results] == ["1", "1", "'"]
+    assert [shown.text_repr for shown in execution.results] == ["'1'", "1", "'"]
+
+
 def test_displays_are_updated_and_cleared(peer: Peer) -> None:
     updates: list[Result] = []
     code = program(
