@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from code_interpreter.host.ids import id_grant
 from code_interpreter.host.runtimes.base import TemplateMissing
 
 NAMES = ("base", "code-interpreter-v1")
@@ -133,7 +134,7 @@ def _digest() -> str:
     """What the template is made from; read once, as the files of this installation are."""
     sources = resources("template")
     digest = hashlib.sha256()
-    for item in ("2", sys.version, str(base_python()), str(os.getuid() == 0)):
+    for item in ("2", sys.version, str(base_python()), id_grant().kind):
         digest.update(item.encode())
     for path in sorted(sources.rglob("*")):
         if path.is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +17,7 @@ from typing import Any
 
 from code_interpreter.host import cgroups
 from code_interpreter.host.disks import DiskImages
+from code_interpreter.host.ids import IdGrant, IdKind, id_grant
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
 from code_interpreter.host.runtimes.base import (
     Box,
@@ -33,7 +34,7 @@ from code_interpreter.host.templates import (
     python_is_in_usr,
     resources,
 )
-from code_interpreter.protocol.boxes import FULL_RANGE, BoxRequest, Layer, ViewConfig
+from code_interpreter.protocol.boxes import BoxRequest, Layer, ViewConfig
 
 INIT_SOCKET = "init.sock"
 START_DEADLINE = 30.0
@@ -56,7 +57,7 @@ class NamespacesRuntime(SandboxRuntime):
     ) -> None:
         self._data = data_directory
         self._template = template
-        self._ids = _id_grant()
+        self._ids = id_grant()
         self._cgroups = cgroups.find(f"code-interpreter-{_data_digest(data_directory)}")
         config = _view_config(data_directory, template, self._ids, warm=fork_server)
         self._config = config
@@ -216,8 +217,6 @@ class NamespacesRuntime(SandboxRuntime):
 
 
 def _data_digest(data_directory: Path) -> str:
-    import hashlib
-
     return hashlib.sha256(bytes(data_directory.resolve())).hexdigest()[:8]
 
 
@@ -227,42 +226,13 @@ def _log_tail(run_directory: Path) -> str:
     return "no log"
 
 
-class _IdGrant:
-    """Which ids this host may give to boxes."""
-
-    def __init__(self, uids: tuple[int, int] | None, gids: tuple[int, int] | None) -> None:
-        self.uids, self.gids = uids, gids
-
-
-def _id_grant() -> _IdGrant:
-    if os.getuid() == 0 or not (shutil.which("newuidmap") and shutil.which("newgidmap")):
-        return _IdGrant(None, None)
-    uids, gids = _subordinate("/etc/subuid"), _subordinate("/etc/subgid")
-    return _IdGrant(uids, gids) if uids and gids else _IdGrant(None, None)
-
-
-def _subordinate(path: str) -> tuple[int, int] | None:
-    """This user's range of at least a whole box, from subuid(5)."""
-    names = {getpass.getuser(), str(os.getuid())}
-    with contextlib.suppress(OSError):
-        for line in Path(path).read_text().splitlines():
-            name, _, span = line.partition(":")
-            first, _, count = span.partition(":")
-            if name in names and int(count) >= FULL_RANGE - 1:
-                return int(first), int(count)
-    return None
-
-
-def _view_config(
-    data: Path, template: PreparedTemplate, ids: _IdGrant, *, warm: bool
-) -> ViewConfig:
+def _view_config(data: Path, template: PreparedTemplate, ids: IdGrant, *, warm: bool) -> ViewConfig:
     binds = {
         "/opt/code-interpreter/code_interpreter": str(_PACKAGE),
         "/opt/code-interpreter/kernels": str(resources("kernels")),
     }
     if not python_is_in_usr():
         binds["/opt/python"] = str(Path(sys.base_prefix).resolve())
-    is_root = os.getuid() == 0
     warm_modules = (
         "code_interpreter.envd.main",
         "code_interpreter.gateway.main",
@@ -282,6 +252,6 @@ def _view_config(
         kernel_directory="/opt/code-interpreter/kernels/python3" if warm else None,
         newuidmap=ids.uids,
         newgidmap=ids.gids,
-        single_id=not is_root and ids.uids is None,
-        id_mapped=is_root,
+        single_id=ids.kind is IdKind.SINGLE,
+        id_mapped=ids.kind is IdKind.ALL,
     )
