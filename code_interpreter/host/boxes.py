@@ -37,13 +37,21 @@ _ALPHABET = string.ascii_lowercase + string.digits
 _log = logging.getLogger(__name__)
 
 
+class Prepared(Protocol):
+    """A template whose files are on this machine."""
+
+    @property
+    def directory(self) -> Path:
+        """The files. Templates with the same directory differ in nothing but their name."""
+
+
 class Templates(Protocol):
     """The templates that this host knows."""
 
     def names(self) -> Collection[str]:
         """Names that a sandbox can be made from."""
 
-    async def prepare(self, name: str, progress: Callable[[str], None]) -> object:
+    async def prepare(self, name: str, progress: Callable[[str], None]) -> Prepared:
         """Have the template's files on this machine. Raises `RuntimeFailure`."""
 
 
@@ -81,7 +89,8 @@ class Boxes:
         self._registry = registry
         self._tasks = tasks
         self._run_root = run_root
-        self._ready: deque[Record] = deque()
+        self._ready: deque[tuple[Record, Path]] = deque()
+        """With the directory of the template's files."""
         self._taken = asyncio.Event()
 
     async def make(self, template: str, limits: Limits) -> Record:
@@ -94,7 +103,9 @@ class Boxes:
         except BaseException:
             await self.discard_shielded(record)
             raise
-        return replace(record, box=box)
+        entry = self._registry.entry(record.sandbox_id)
+        entry.record = replace(record, box=box)
+        return entry.record
 
     async def introduce(self, record: Record) -> None:
         """Hand the box its tokens and variables. Raises `RuntimeFailure`, soon if it dies."""
@@ -132,13 +143,16 @@ class Boxes:
 
     # --- the pool -----------------------------------------------------------------------
 
-    def take_ready(self, template: str, limits: Limits) -> Record | None:
-        """A ready box of exactly this kind, if there is one."""
-        for record in self._ready:
-            if (record.template, record.limits) == (template, limits):
-                self._ready.remove(record)
+    async def take_ready(self, template: str, limits: Limits) -> Record | None:
+        """A ready box that differs from what is wanted in its template's name at most."""
+        wanted = await self._templates.prepare(template, _log.info)
+        for ready in self._ready:
+            record, files = ready
+            if (files, record.limits) == (wanted.directory, limits):
+                self._ready.remove(ready)
                 self._taken.set()
-                return record
+                box = replace(record.live_box, template=template)
+                return replace(record, template=template, box=box)
         return None
 
     async def keep_ready(self, template: str, limits: Limits, size: int) -> None:
@@ -146,10 +160,11 @@ class Boxes:
         while True:
             self._taken.clear()
             try:
+                files = (await self._templates.prepare(template, _log.info)).directory
                 while len(self._ready) < size:
                     record = (await self.make(template, limits)).moved(Phase.POOLED)
                     await self._registry.put(record)
-                    self._ready.append(record)
+                    self._ready.append((record, files))
             except Exception as error:
                 _log.warning("no sandbox could be made ready: %s", error)
                 await asyncio.sleep(RETRY_PAUSE)

@@ -37,6 +37,7 @@ from code_interpreter.host.limits import LimitPolicy
 from code_interpreter.host.records import Phase, Record, now
 from code_interpreter.host.registry import Entry, Registry
 from code_interpreter.host.runtimes.base import (
+    Limits,
     PolicyNotEnforceable,
     RuntimeFailure,
     SandboxRuntime,
@@ -134,10 +135,8 @@ class Lifecycle:
         limits = self.limits.choose(wish.limits)
         self._check_internet(wish)
         with self._admission():
-            made = self.boxes.take_ready(template, limits)
             try:
-                made = made or await self.boxes.make(template, limits)
-                record = await self._introduce(made, wish)
+                record = await self._ready_or_new(template, limits, wish)
             except PolicyNotEnforceable as error:
                 raise BadRequest(str(error)) from error
             except RuntimeFailure as error:
@@ -146,6 +145,15 @@ class Lifecycle:
         self._expiry.changed()
         self.journal.note(record.sandbox_id, "sandbox started", template=template)
         return record
+
+    async def _ready_or_new(self, template: str, limits: Limits, wish: Wish) -> Record:
+        ready = await self.boxes.take_ready(template, limits)
+        if ready is not None:
+            try:
+                return await self._introduce(ready, wish)
+            except RuntimeFailure as error:
+                _log.warning("a ready sandbox was of no use, a new one is made: %s", error)
+        return await self._introduce(await self.boxes.make(template, limits), wish)
 
     def _check_internet(self, wish: Wish) -> None:
         if wish.cuts_internet and not self._runtime.cuts_internet:

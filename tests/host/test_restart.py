@@ -107,25 +107,43 @@ def test_the_limit_of_sandboxes() -> None:
         Sandbox.create(timeout=60, **host.options)
 
 
+def wait_for_pool(host: RunningHost, size: int) -> None:
+    """Until so many are stored as ready."""
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.closing(sqlite3.connect(host.data / "store.sqlite")) as store:
+            records = [text for (text,) in store.execute("SELECT record FROM sandboxes")]
+        if sum('"pooled"' in record for record in records) == size:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_pool_makes_create_quick() -> None:
     with running_host("--pool-size", "2") as host, host.http() as http:
-        deadline = time.monotonic() + 20
-        while len(list((host.data / "run").iterdir())) < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(1)
+        wait_for_pool(host, 2)
         assert http.get("/v2/sandboxes").json() == []
-        started = time.monotonic()
-        sandbox = Sandbox.create("code-interpreter-v1", timeout=60, **host.options)
-        assert time.monotonic() - started < 0.2
-        assert sandbox.is_running()
-        other = Sandbox.create("base", timeout=60, **host.options)
-        assert other.is_running()
+        ready = {path.name for path in (host.data / "run").iterdir() if path.is_dir()}
+        for template in ("code-interpreter-v1", "base"):
+            sandbox = Sandbox.create(template, timeout=60, **host.options)
+            assert sandbox.sandbox_id in ready
+            assert sandbox.get_info().template_id == template
+            assert sandbox.is_running()
+
+
+def test_a_dead_sandbox_of_the_pool_is_not_handed_out() -> None:
+    with running_host("--pool-size", "1") as host:
+        wait_for_pool(host, 1)
+        (name,) = (path.name for path in (host.data / "run").iterdir() if path.is_dir())
+        kill_box(host.data, name)
+        sandbox = Sandbox.create("base", timeout=60, **host.options)
+        assert sandbox.sandbox_id != name
+        assert sandbox.commands.run("echo alive").stdout == "alive\n"
 
 
 def test_a_pool_is_cleaned_up_with_its_host(data: Path) -> None:
     host = RunningHost(data, "--pool-size", "1").wait_until_ready()
-    time.sleep(2)
+    wait_for_pool(host, 1)
     host.stop(signal.SIGKILL)
     assert len(processes_of(data)) > 0
     host = RunningHost(data).wait_until_ready()

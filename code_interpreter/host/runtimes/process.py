@@ -34,7 +34,7 @@ from code_interpreter.host.runtimes.base import (
     SandboxSpec,
 )
 from code_interpreter.host.runtimes.process_init import ProcessBox
-from code_interpreter.host.templates import NAMES, resources
+from code_interpreter.host.templates import NAMES, PreparedTemplate, resources
 
 START_DEADLINE = 60.0
 """Seconds until envd and the gateway of a new box answer."""
@@ -56,8 +56,9 @@ class MachineAsTemplate:
     def names(self) -> Collection[str]:
         return NAMES
 
-    async def prepare(self, name: str, progress: Callable[[str], None]) -> None:
-        """Nothing to do."""
+    async def prepare(self, name: str, progress: Callable[[str], None]) -> PreparedTemplate:
+        """There is nothing to do."""
+        return PreparedTemplate(name, Path("/"))
 
 
 class ProcessRuntime(SandboxRuntime):
