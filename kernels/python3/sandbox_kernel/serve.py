@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 from functools import partial
 from typing import Any, NoReturn
@@ -85,15 +86,15 @@ def _address_parts(connection: dict[str, Any]) -> tuple[str, str, int]:
 def _bound(
     context: zmq.Context[zmq.Socket[bytes]], kind: int, connection: dict[str, Any], channel: str
 ) -> zmq.Socket[bytes]:
-    socket = context.socket(kind)
-    socket.linger = _LINGER_MS
+    made = context.socket(kind)
+    made.linger = _LINGER_MS
     if kind == zmq.XPUB:
-        socket.sndhwm = _HIGH_WATER
-        socket.setsockopt(zmq.XPUB_NODROP, 1)
+        made.sndhwm = _HIGH_WATER
+        made.setsockopt(zmq.XPUB_NODROP, 1)
     else:
-        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    socket.bind(_endpoint(connection, channel))
-    return socket
+        made.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    made.bind(_endpoint(connection, channel))
+    return made
 
 
 def _wire_outputs(kernel: SandboxKernel) -> None:
@@ -126,10 +127,21 @@ def _run(kernel: SandboxKernel, shell: zmq.Socket[bytes], control: zmq.Socket[by
 
 def _start(kernel: SandboxKernel, shell: zmq.Socket[bytes], control_thread: ControlThread) -> None:
     kernel.publisher.wait_for_subscriber(_SUBSCRIBER_WAIT)
+    _wake_on_signals(asyncio.get_running_loop())
     kernel.start()
     control_thread.start()
     requests = ShellRequests(shell, partial(kernel.shell_main, None))
     requests.listen(asyncio.get_running_loop())
+
+
+def _wake_on_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """What a signal handler adds to a waiting loop is seen only when something wakes it."""
+    read, write = socket.socketpair()
+    for end in (read, write):
+        end.setblocking(False)
+    signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+    write.detach()
+    loop.add_reader(read, read.recv, 4096)
 
 
 def _run_exit_handlers() -> None:
