@@ -174,7 +174,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def running_gateway(directory: Path) -> AsyncIterator[World]:
+async def running_gateway(
+    directory: Path, kernel_starter_fd: int | None = None
+) -> AsyncIterator[World]:
     """Start a gateway in ``directory``; ended afterwards, with its kernels."""
     (directory / "home").mkdir(exist_ok=True)
     (directory / "state").mkdir(exist_ok=True)
@@ -185,9 +187,15 @@ async def running_gateway(directory: Path) -> AsyncIterator[World]:
         python=sys.executable,
         jupyter_path=str(ROOT),
         listen_path=str(directory / "g.sock"),
+        kernel_starter_fd=kernel_starter_fd,
     )
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "code_interpreter.gateway", "--config", config.dump()
+        sys.executable,
+        "-m",
+        "code_interpreter.gateway",
+        "--config",
+        config.dump(),
+        pass_fds=[] if kernel_starter_fd is None else [kernel_starter_fd],
     )
     world = World(directory, process)
     try:
