@@ -65,7 +65,7 @@ def test_the_code_interpreter(node_modules: Path, service: Service) -> None:
     assert seen["error"]["name"] == "KeyError"
     assert "missing" in seen["error"]["traceback"]
     assert seen["stdout"] == "0\n1\n2\n"
-    assert seen["cwd"] == "'/tmp'"
+    assert seen["cwd"] == "/tmp"
     assert (seen["command"], seen["file"]) == ("hello from a shell\n", "written by node")
     assert (seen["killed"], seen["running"]) == (True, False)
 
