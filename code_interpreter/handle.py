@@ -13,6 +13,7 @@ from code_interpreter.connection import Connection, Subscription
 from code_interpreter.errors import (
     ConnectionLostException,
     ExecutionTimeoutException,
+    RequestTimeoutException,
     SandboxKilledException,
     TimeoutException,
 )
@@ -60,6 +61,7 @@ class ExecutionHandle:
         self._timeout = timeout
         self._deadline = deadline
         self._background = background
+        self._first: ExecutionEvent | None = None
 
     @property
     def execution(self) -> Execution:
@@ -80,6 +82,9 @@ class ExecutionHandle:
         Raises `ExecutionTimeoutException` in place of the end if the cell was stopped by
         its time-out.
         """
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         if self.done:
             self._check_timeout()
             raise StopIteration
@@ -96,6 +101,19 @@ class ExecutionHandle:
             self._next(until)
         self._check_timeout()
         return self.execution
+
+    def begin(self, open_timeout: float | None) -> Self:
+        """Wait until the sandbox has taken the cell, or raise why it has not."""
+        until = None if open_timeout is None else time.monotonic() + open_timeout
+        try:
+            self._first = self._receive(until)
+        except queue.Empty:
+            self.close()
+            raise RequestTimeoutException from None
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def cancel(self) -> None:
         """Have the cell stopped. Does not wait: `wait` tells what became of it."""

@@ -11,6 +11,7 @@ from code_interpreter.connection_async import AsyncConnection, AsyncSubscription
 from code_interpreter.errors import (
     ConnectionLostException,
     ExecutionTimeoutException,
+    RequestTimeoutException,
     SandboxKilledException,
     TimeoutException,
 )
@@ -56,6 +57,7 @@ class AsyncExecutionHandle:
         self._timeout = timeout
         self._deadline = deadline
         self._background = background
+        self._first: ExecutionEvent | None = None
 
     @property
     def execution(self) -> Execution:
@@ -76,6 +78,9 @@ class AsyncExecutionHandle:
         Raises `ExecutionTimeoutException` in place of the end if the cell was stopped by
         its time-out.
         """
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         if self.done:
             self._check_timeout()
             raise StopAsyncIteration
@@ -92,6 +97,18 @@ class AsyncExecutionHandle:
             await self._next(until)
         self._check_timeout()
         return self.execution
+
+    async def begin(self, open_timeout: float | None) -> Self:
+        """Wait until the sandbox has taken the cell, or raise why it has not."""
+        until = None if open_timeout is None else self._connection.loop.time() + open_timeout
+        try:
+            self._first = await self._receive(until)
+            if self._first is None:
+                raise RequestTimeoutException
+        except BaseException:
+            await self.close()
+            raise
+        return self
 
     async def cancel(self) -> None:
         """Have the cell stopped. Does not wait: `wait` tells what became of it."""

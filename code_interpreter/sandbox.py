@@ -155,7 +155,8 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         cell = make_cell(code, language, context, envs, timeout)
         if background:
             with needs_websocket("background=True"):
-                return self._start(cell, callbacks, request_timeout, background=True)
+                handle = self._start(cell, callbacks, request_timeout, background=True)
+            return handle.begin(self._request_timeout(request_timeout))
         if on_input is not None:
             with needs_websocket("on_input"):
                 return self._run(cell, callbacks, request_timeout)
@@ -186,7 +187,8 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         """
         cell = make_cell(code, language, context, envs, timeout)
         with needs_websocket("stream_code"):
-            return self._start(cell, Callbacks(on_input=on_input), request_timeout)
+            handle = self._start(cell, Callbacks(on_input=on_input), request_timeout)
+        return handle.begin(self._request_timeout(request_timeout))
 
     def attach_execution(
         self,

@@ -164,7 +164,8 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
         cell = make_cell(code, language, context, envs, timeout)
         if background:
             with needs_websocket("background=True"):
-                return await self._start(cell, callbacks, request_timeout, background=True)
+                handle = await self._start(cell, callbacks, request_timeout, background=True)
+            return await handle.begin(self._request_timeout(request_timeout))
         if on_input is not None:
             with needs_websocket("on_input"):
                 return await self._run(cell, callbacks, request_timeout)
@@ -196,7 +197,8 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
         """
         cell = make_cell(code, language, context, envs, timeout)
         with needs_websocket("stream_code"):
-            return await self._start(cell, Callbacks(on_input=on_input), request_timeout)
+            handle = await self._start(cell, Callbacks(on_input=on_input), request_timeout)
+        return await handle.begin(self._request_timeout(request_timeout))
 
     async def attach_execution(
         self,

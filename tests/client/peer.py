@@ -70,7 +70,11 @@ class Peer:
     def drop_all(self) -> None:
         """Cut every WebSocket, from any thread."""
         assert self.loop is not None
-        self.loop.call_soon_threadsafe(lambda: [socket.cut() for socket in list(self.sockets)])
+        self.loop.call_soon_threadsafe(self.cut_all)
+
+    def cut_all(self) -> None:
+        for socket in list(self.sockets):
+            socket.cut()
 
     def options(self) -> SandboxOpts:
         config = ConnectionConfig(
@@ -112,8 +116,7 @@ class Peer:
                     await asyncio.sleep(rest[0])
                 case "drop":
                     await asyncio.sleep(0.05)
-                    for socket in list(self.sockets):
-                        socket.cut()
+                    self.cut_all()
                 case "skip":
                     cell.seq += 1
                 case "input":
@@ -285,7 +288,7 @@ class Http(tornado.web.RequestHandler):
                 case "sleep":
                     await asyncio.sleep(rest[0])
                 case "drop":
-                    self.request.connection.stream.close()  # type: ignore[attr-defined]
+                    self.detach().close()
                     return
                 case "end":
                     self.write('{"type": "end_of_execution"}')
@@ -325,8 +328,7 @@ async def _serve(peer: Peer, port: int, ready: threading.Event, stop: list[async
     ready.set()
     await stop[0].wait()
     server.stop()
-    for socket in list(peer.sockets):
-        socket.cut()
+    peer.cut_all()
     await server.close_all_connections()
     for cell in peer.cells.values():
         if cell.task is not None:

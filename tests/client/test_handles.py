@@ -20,6 +20,14 @@ def test_events_can_be_iterated_over(peer: Peer) -> None:
     assert events.execution.status is ExecutionStatus.OK
 
 
+def test_a_cell_that_is_refused_is_told_when_it_is_started(peer: Peer) -> None:
+    sandbox = peer.sandbox()
+    with pytest.raises(NotFoundException, match="Context missing"):
+        sandbox.run_code("[]", context="missing", background=True)
+    with pytest.raises(NotFoundException, match="Context missing"):
+        sandbox.stream_code("[]", context="missing")
+
+
 def test_leaving_a_stream_early_cancels_the_cell(peer: Peer) -> None:
     sandbox = peer.sandbox()
     with sandbox.stream_code(HANGS) as events:

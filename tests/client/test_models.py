@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import pickle
 
 import pytest
-from e2b_charts import chart_figure_to_dict
-from e2b_code_interpreter import models as peer
 from pydantic import ValidationError
 
 from code_interpreter import (
@@ -33,6 +32,7 @@ from code_interpreter import (
     SuperChart,
 )
 
+peer = importlib.import_module("e2b_code_interpreter.models")
 LINE = {
     "type": "line",
     "title": "Growth",
@@ -190,12 +190,14 @@ def test_charts_that_e2bs_extractor_makes() -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
+    extract = importlib.import_module("e2b_charts").chart_figure_to_dict
+
     figure, axes = plt.subplots(2, 2)
     axes[0, 0].bar(["a", "b"], [1, 2], label="Books")
     axes[0, 1].pie([9, 1], labels=["x", "y"])
     axes[1, 0].scatter([1, 2], [3, 4])
     axes[1, 1].boxplot([[1, 2, 3], [2, 3, 9]], patch_artist=True)
-    data = json.loads(json.dumps(chart_figure_to_dict(figure)))
+    data = json.loads(json.dumps(extract(figure)))
     plt.close(figure)
     chart = Result(chart=data).chart
     assert isinstance(chart, SuperChart)

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import e2b
-import e2b_code_interpreter
-import e2b_code_interpreter.charts as e2b_charts
 import pytest
 
 import code_interpreter
 from code_interpreter import errors
+
+e2b_code_interpreter = importlib.import_module("e2b_code_interpreter")
+e2b_charts = importlib.import_module("e2b_code_interpreter.charts")
 
 
 def test_everything_of_e2bs_package_is_here_by_the_same_name() -> None:

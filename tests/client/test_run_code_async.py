@@ -132,6 +132,8 @@ async def test_refusals_are_typed(peer: Peer) -> None:
     sandbox = peer.async_sandbox()
     with pytest.raises(NotFoundException, match="Context missing not found"):
         await sandbox.run_code("[]", context="missing")
+    with pytest.raises(NotFoundException, match="Context missing not found"):
+        await sandbox.run_code("[]", context="missing", background=True)
     with pytest.raises(InvalidCodeException, match="not int"):
         await sandbox.run_code(7)  # type: ignore[call-overload]
     peer.gone = True
