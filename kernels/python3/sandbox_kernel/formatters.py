@@ -12,6 +12,7 @@ Formatters here never raise: a value that they cannot read just has one format l
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -119,12 +120,13 @@ class ChartFormatter(_DataFormatter):
 def to_json(value: Any) -> Any:
     """``value`` with everything in it JSON can hold, or None if it is too large."""
     orjson = _orjson()
-    if orjson is None:
-        text = json.dumps(value, default=str, skipkeys=True)
-        return json.loads(text) if len(text) <= MAX_JSON else None
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    data = orjson.dumps(value, default=_as_plain, option=options)
-    return orjson.loads(data) if len(data) <= MAX_JSON else None
+    if orjson is not None:
+        options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+        with contextlib.suppress(orjson.JSONEncodeError):  # integers above 64 bits, say
+            data = orjson.dumps(value, default=_as_plain, option=options)
+            return orjson.loads(data) if len(data) <= MAX_JSON else None
+    text = json.dumps(value, default=_as_plain, skipkeys=True)
+    return json.loads(text) if len(text) <= MAX_JSON else None
 
 
 def _orjson() -> Any:

@@ -26,10 +26,26 @@ class SandboxShell(ZMQInteractiveShell):
 
     def system(self, cmd: str) -> None:  # type: ignore[override]
         """Run a shell command; its output reaches the cell through descriptors 1 and 2."""
-        if not isinstance(sys.stdout, Stream):
-            self.system_piped(cmd)  # %%capture and redirect_stdout want the text itself
-            return
+        command = ["/bin/sh", "-c", self.var_expand(cmd, depth=1)]
         sys.stdout.flush()
-        self.user_ns["_exit_code"] = subprocess.call(
-            ["/bin/sh", "-c", self.var_expand(cmd, depth=1)], stdin=subprocess.DEVNULL
-        )
+        if isinstance(sys.stdout, Stream):
+            code = subprocess.call(command, stdin=subprocess.DEVNULL)
+        else:
+            code = _call_into_stdout(command)
+        self.user_ns["_exit_code"] = code
+
+
+def _call_into_stdout(command: list[str]) -> int:
+    """For ``%%capture`` and ``redirect_stdout``, which want the text itself."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stdout.write(line)
+        return process.wait()

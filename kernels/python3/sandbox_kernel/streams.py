@@ -25,6 +25,8 @@ FULL = 1 << 16
 """Characters after which the writer itself sends."""
 _PIPE_SIZE = 1 << 20
 _READ = 1 << 16
+_LOOK_AGAIN = 0.0003
+"""Seconds after which a writer looks again for what programs have written meanwhile."""
 _NAMES = ("stdout", "stderr")
 
 Send = Callable[[str, str], None]
@@ -42,6 +44,7 @@ class Output:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._pipes: dict[int, tuple[str, Any]] = {}
         self._in_child = False
+        self._looked = 0.0
         os.register_at_fork(after_in_child=self._forked)
 
     def capture_descriptors(self) -> None:
@@ -64,14 +67,19 @@ class Output:
             os.write(_NAMES.index(name) + 1, text.encode("utf-8", "replace"))
             return
         with self._lock:
+            if not self._chunks or time.monotonic() - self._looked > _LOOK_AGAIN:
+                self._take_in()  # what programs have written before comes first
             first = not self._chunks
-            self._chunks.append((name, text))
-            self._size += len(text)
+            self._append(name, text)
             full = self._size >= FULL
         if full:
             self.flush()
         elif first:
             os.write(self._wake_write, b"x")
+
+    def _append(self, name: str, text: str) -> None:
+        self._chunks.append((name, text))
+        self._size += len(text)
 
     def flush(self) -> None:
         """Send what was written."""
@@ -92,11 +100,17 @@ class Output:
         """Also take in what has reached the descriptors, then send: at the end of a cell."""
         if self._in_child:
             return
+        with self._lock:
+            self._take_in()
+        if self._chunks:
+            self.flush()
+
+    def _take_in(self) -> None:
+        """Read the pipes until they are empty."""
+        self._looked = time.monotonic()
         for descriptor in self._pipes:
             while _readable_bytes(descriptor):
                 self._read(descriptor)
-        if self._chunks:
-            self.flush()
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -118,7 +132,7 @@ class Output:
             if available := _readable_bytes(descriptor):
                 text = decoder.decode(os.read(descriptor, min(available, _READ)))
                 if text:
-                    self.write(name, text)
+                    self._append(name, text)
 
     def _forked(self) -> None:
         self._in_child = True
