@@ -54,7 +54,7 @@ plt.show()
 
 MISTAKE = 'weather.groupby("humidity").size()'
 
-GOES_ON = "f\"{(weather.weather == 'snow').sum()} days with snow\""
+GOES_ON = 'print((weather.weather == "snow").sum(), "days with snow")'
 
 
 def main(folder: Path) -> None:
@@ -89,7 +89,8 @@ def show(heading: str, execution: Execution) -> None:
         raise SystemExit(execution.error.traceback)
     title(heading)
     print("".join(execution.logs.stdout), end="")
-    print(execution.text)
+    if execution.text is not None:
+        print(execution.text)
 
 
 def save_charts(execution: Execution, path: Path) -> None:
@@ -107,7 +108,7 @@ def show_chart_data(execution: Execution) -> None:
     assert isinstance(chart, BarChart)
     print(f"{chart.type} chart, {chart.y_label} by {chart.x_label}")
     for bar in chart.elements:
-        print(f"  {bar.label}  {bar.value}")
+        print(f"  {bar.label}  {float(bar.value or 0):.1f}")
 
 
 if __name__ == "__main__":

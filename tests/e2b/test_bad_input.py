@@ -149,5 +149,5 @@ def test_a_path_that_is_a_directory(sandbox: Sandbox) -> None:
 
 
 def test_a_user_that_is_not_there(sandbox: Sandbox) -> None:
-    with pytest.raises(SandboxException, match="nobody-here"):
+    with pytest.raises(AuthenticationException, match="nobody-here"):
         sandbox.commands.run("true", user="nobody-here")
