@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 
 from e2b.envd.filesystem.filesystem_pb import EntryInfo, FileType
 from protobuf.wkt import Timestamp
 
-METADATA_PREFIX = "user.e2b."
+from code_interpreter.envd.accounts import group_names, user_names
+from code_interpreter.envd.metadata import read_metadata
+from code_interpreter.envd.text import printable
+
 _LETTERS = (
     (stat.S_ISDIR, "d"),
     (stat.S_ISLNK, "L"),
@@ -21,26 +22,36 @@ _LETTERS = (
 )
 
 
-def entry_info(path: str) -> EntryInfo:
-    """Of the file itself; ``type`` is that of what a symbolic link leads to. Raises OSError."""
-    own = os.lstat(path)
-    is_link = stat.S_ISLNK(own.st_mode)
-    entry = EntryInfo(
-        name=os.path.basename(path) or "/",
-        type=_type(path, own),
-        path=path,
-        size=own.st_size,
-        mode=stat.S_IMODE(own.st_mode) & 0o777,
-        permissions=permissions(own.st_mode),
-        owner=_user_name(own.st_uid),
-        group=_group_name(own.st_gid),
-        modified_time=_timestamp(own.st_mtime_ns),
-        metadata=read_metadata(path),
-        is_symlink=is_link,
-    )
-    if is_link:
-        entry.symlink_target = os.path.realpath(path)
-    return entry
+class Describer:
+    """Remembers the accounts' names: make one for each answer."""
+
+    def __init__(self) -> None:
+        self._users = user_names()
+        self._groups = group_names()
+
+    def describe(self, directory: int, name: str, path: str) -> EntryInfo:
+        """Of the file ``name`` itself in an open directory; ``path`` is what it is called.
+
+        ``type`` is that of what a symbolic link leads to. Raises OSError.
+        """
+        own = os.lstat(name, dir_fd=directory)
+        is_link = stat.S_ISLNK(own.st_mode)
+        entry = EntryInfo(
+            name=printable(os.path.basename(path)) or "/",
+            type=_type(directory, name, own),
+            path=printable(path),
+            size=own.st_size,
+            mode=stat.S_IMODE(own.st_mode) & 0o777,
+            permissions=permissions(own.st_mode),
+            owner=self._users.get(own.st_uid, str(own.st_uid)),
+            group=self._groups.get(own.st_gid, str(own.st_gid)),
+            modified_time=_timestamp(own.st_mtime_ns),
+            metadata={} if is_link else read_metadata(f"/proc/self/fd/{directory}/{name}"),
+            is_symlink=is_link,
+        )
+        if is_link:
+            entry.symlink_target = printable(os.path.realpath(path))
+        return entry
 
 
 def _timestamp(nanoseconds: int) -> Timestamp:
@@ -48,11 +59,11 @@ def _timestamp(nanoseconds: int) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=rest)
 
 
-def _type(path: str, own: os.stat_result) -> FileType:
+def _type(directory: int, name: str, own: os.stat_result) -> FileType:
     mode = own.st_mode
     if stat.S_ISLNK(mode):
         try:
-            mode = os.stat(path).st_mode
+            mode = os.stat(name, dir_fd=directory).st_mode
         except OSError:
             return FileType.UNSPECIFIED
     if stat.S_ISDIR(mode):
@@ -70,62 +81,3 @@ def permissions(mode: int) -> str:
         letter if mode & (1 << (8 - place)) else "-" for place, letter in enumerate("rwxrwxrwx")
     )
     return (letters or "-") + bits
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def read_metadata(path: str) -> dict[str, str]:
-    """The ``user.e2b.*`` extended attributes; empty where there can be none."""
-    try:
-        names = os.listxattr(path, follow_symlinks=False)
-        return {
-            name.removeprefix(METADATA_PREFIX): os.getxattr(
-                path, name, follow_symlinks=False
-            ).decode(errors="replace")
-            for name in names
-            if name.startswith(METADATA_PREFIX)
-        }
-    except OSError:
-        return {}
-
-
-def replace_metadata(descriptor: int, metadata: dict[str, str]) -> None:
-    """Raises OSError where the file system takes no extended attributes."""
-    try:
-        present = [name for name in os.listxattr(descriptor) if name.startswith(METADATA_PREFIX)]
-    except OSError:
-        present = []
-    for name in present:
-        os.removexattr(descriptor, name)
-    for name, value in metadata.items():
-        os.setxattr(descriptor, METADATA_PREFIX + name, value.encode())
-
-
-_NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "fuse.rclone")
-
-
-def is_on_network(path: str) -> bool:
-    """Whether the mount that holds ``path`` is one that inotify cannot follow."""
-    best, kind = "", ""
-    for mount, kinds in _mounts():
-        inside = path == mount or path.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, kinds
-    return kind in _NETWORK_FILE_SYSTEMS
-
-
-def _mounts() -> list[tuple[str, str]]:
-    with open("/proc/self/mounts") as lines:
-        return [(line.split()[1], line.split()[2]) for line in lines]

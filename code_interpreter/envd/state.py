@@ -11,18 +11,20 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from code_interpreter.envd.accounts import find_account
+from code_interpreter.envd.variables import check_variables
 from code_interpreter.guest.config import GuestConfig
-from code_interpreter.guest.users import User, current_user, find_user
+from code_interpreter.guest.users import UnknownUser, User, current_user
 
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class InitBody(BaseModel):
     """Body of ``POST /init``. The last one counts."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore")
 
     env_vars: dict[str, str] = Field(default_factory=dict, alias="envVars")
     access_token: str | None = Field(default=None, alias="accessToken")
@@ -31,6 +33,12 @@ class InitBody(BaseModel):
     sandbox_id: str = Field(default="", alias="sandboxId")
     template_id: str = Field(default="", alias="templateId")
 
+    @field_validator("env_vars")
+    @classmethod
+    def _check(cls, value: dict[str, str]) -> dict[str, str]:
+        check_variables(value)
+        return value
+
 
 class SignatureRefused(Exception):
     """The signature of a file's URL is not valid, or not any more."""
@@ -38,32 +46,43 @@ class SignatureRefused(Exception):
 
 @dataclass(slots=True)
 class State:
-    """One a process; changed by `initialise` alone."""
+    """One a server; changed by `initialise` alone."""
 
     config: GuestConfig
     env_vars: dict[str, str] = field(default_factory=dict)
-    access_token: str | None = None
+    access_token: str | None = field(default=None, repr=False)
     default_user: str = "user"
     default_workdir: str | None = None
     sandbox_id: str = ""
     template_id: str = ""
 
     def initialise(self, body: InitBody) -> None:
+        """A token, once there, is replaced but never taken away."""
         self.env_vars = dict(body.env_vars)
         self.access_token = body.access_token or self.access_token
         self.default_user = body.default_user or self.default_user
         self.default_workdir = body.default_workdir or self.default_workdir
         self.sandbox_id, self.template_id = body.sandbox_id, body.template_id
-        if self.config.isolated:
-            _leave_marks(body)
 
     # --- users ----------------------------------------------------------------------------
 
     def user(self, name: str | None) -> User:
-        """The account of this name, or the default one. Raises `UnknownUser`."""
+        """The account of this name, or the default one. Raises `UnknownUser`.
+
+        Without isolation there is one account, which the default user's name means too.
+        """
+        if self.config.isolated:
+            return find_account(name or self.default_user)
+        account = current_user(Path(self.config.home))
+        if name not in (None, self.default_user, account.name):
+            raise UnknownUser(str(name))
+        return account
+
+    def superuser(self) -> User:
+        """Who may do everything that user code may."""
         if not self.config.isolated:
             return current_user(Path(self.config.home))
-        return find_user(name or self.default_user)
+        return User("root", 0, 0, (0,), Path("/root"), "/bin/sh")
 
     def user_of(self, authorization: str | None) -> User:
         """The user of a Basic authorization header. Raises `UnknownUser`."""
@@ -71,9 +90,8 @@ class State:
 
     def environment(self, user: User) -> dict[str, str]:
         """What every process starts with; a request's own variables come on top."""
-        path = _DEFAULT_PATH if self.config.isolated else os.environ.get("PATH", _DEFAULT_PATH)
         return {
-            "PATH": path,
+            "PATH": self.path,
             "HOME": str(user.home),
             "USER": user.name,
             "LOGNAME": user.name,
@@ -82,6 +100,18 @@ class State:
             "E2B_TEMPLATE_ID": self.template_id,
             **self.env_vars,
         }
+
+    def marks(self) -> dict[str, str]:
+        """By path: files that tell programs in the sandbox where they are."""
+        return {
+            "/run/e2b/.E2B_SANDBOX": "true",
+            "/run/e2b/.E2B_SANDBOX_ID": self.sandbox_id,
+            "/run/e2b/.E2B_TEMPLATE_ID": self.template_id,
+        }
+
+    @property
+    def path(self) -> str:
+        return PROGRAMS if self.config.isolated else os.environ.get("PATH", PROGRAMS)
 
     # --- tokens ---------------------------------------------------------------------------
 
@@ -98,9 +128,9 @@ class State:
         parts = [path, operation, user, self.access_token or ""]
         if expiration is not None:
             parts.append(expiration)
-        digest = hashlib.sha256(":".join(parts).encode()).digest()
+        digest = hashlib.sha256(":".join(parts).encode(errors="replace")).digest()
         expected = "v1_" + base64.b64encode(digest).decode().rstrip("=")
-        if not hmac.compare_digest(signature.encode(), expected.encode()):
+        if not hmac.compare_digest(signature.encode(errors="replace"), expected.encode()):
             raise SignatureRefused("invalid signature")
         if expiration is not None and _is_past(expiration):
             raise SignatureRefused("signature is already expired")
@@ -114,20 +144,14 @@ def _is_past(expiration: str) -> bool:
 
 
 def user_name(authorization: str | None) -> str | None:
-    """The user in a Basic authorization header, or None without one that can be read."""
+    """The user in a Basic authorization header; None if there is no such header.
+
+    Raises `UnknownUser` for one that cannot be read.
+    """
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
         return base64.b64decode(encoded, validate=True).decode().partition(":")[0] or None
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-
-
-def _leave_marks(body: InitBody) -> None:
-    directory = Path("/run/e2b")
-    directory.mkdir(mode=0o755, exist_ok=True)
-    marks = {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": body.sandbox_id}
-    marks["E2B_TEMPLATE_ID"] = body.template_id
-    for name, value in marks.items():
-        (directory / f".{name}").write_text(value)
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise UnknownUser(encoded[:100]) from error

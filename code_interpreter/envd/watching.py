@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import stat
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import inotify_simple
 from e2b.envd.filesystem.filesystem_pb import EventType
-from inotify_simple import INotify, flags
+from inotify_simple import Event, INotify, flags
+
+# It would look for the C library by running ldconfig and gcc, which are the user's to replace.
+inotify_simple._libc = ctypes.CDLL(None, use_errno=True)
 
 MOST_PENDING = 100_000
-"""Events kept for a client that does not fetch them; older ones are dropped."""
+"""Changes kept for a client that does not fetch them; older ones are dropped."""
 _MASK = (
     flags.CREATE
     | flags.MODIFY
@@ -32,6 +37,8 @@ _TYPES = (
     (flags.MOVED_FROM, EventType.RENAME),
     (flags.ATTRIB, EventType.CHMOD),
 )
+_NEW = flags.CREATE | flags.MOVED_TO
+_OLD = flags.DELETE | flags.MOVED_FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,86 +50,170 @@ class Change:
 
 
 class Watch:
-    """One watched directory. Close it."""
+    """One watched directory. Close it.
 
-    def __init__(self, root: str, *, recursive: bool) -> None:
+    The kernel's queue is read as soon as something is in it, so that a new directory is
+    followed at once. What came into it before that is found by looking, and told of as if
+    it had been seen; events of the same things that were in the queue by then are left out.
+    """
+
+    def __init__(self, root: str, place: str, *, recursive: bool) -> None:
+        """``root`` is what the directory is called, ``place`` a path that leads to it for sure.
+
+        Raises OSError.
+        """
         self.root = root
+        self._place = place
         self._recursive = recursive
         self._inotify = INotify(nonblocking=True)
         self._directories: dict[int, str] = {}
-        self._announced: set[str] = set()
+        self._known: dict[tuple[int, str], int] = {}
+        self._queue: deque[Event] = deque()
+        self._taken = 0
         self._pending: deque[Change] = deque(maxlen=MOST_PENDING)
-        self._add(root, "")
-        if recursive:
-            for name in _directories_below(root):
-                self._add(os.path.join(root, name), name)
+        self._arrived = asyncio.Event()
+        try:
+            self._follow("")
+            if recursive:
+                for name in _directories_below(place):
+                    self._follow(name)
+        except BaseException:
+            self._inotify.close()
+            raise
+
+    def start(self) -> None:
+        """From now on the event loop reads; before, events wait in the kernel's queue."""
+        asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._read)
 
     def close(self) -> None:
-        self._inotify.close()
+        if not self._inotify.closed:
+            asyncio.get_running_loop().remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._arrived.set()
 
-    def _add(self, path: str, name: str) -> bool:
-        try:
-            descriptor = self._inotify.add_watch(path, _MASK)
-        except OSError:
-            if not name:
-                self._inotify.close()
-                raise
-            return False  # gone already
-        self._directories[descriptor] = name
-        return True
+    # --- changes --------------------------------------------------------------------------
 
     def drain(self) -> list[Change]:
         """Everything that has happened so far; at once."""
-        for event in self._inotify.read(timeout=0):
-            self._take(event.wd, event.mask, event.name)
+        self._read()
         changes = list(self._pending)
         self._pending.clear()
+        self._arrived.clear()
         return changes
 
-    async def changes(self) -> list[Change]:
-        """Wait for the next ones."""
-        while True:
-            found = self.drain()
-            if found:
-                return found
-            await _readable(self._inotify.fileno())
+    async def changes(self, idle: float) -> list[Change]:
+        """The next ones; none after ``idle`` seconds, or when it was closed."""
+        if not self._pending:
+            try:
+                async with asyncio.timeout(idle):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return []
+        return [] if self._inotify.closed else self.drain()
 
-    def _take(self, descriptor: int, mask: int, name: str) -> None:
-        if mask & flags.IGNORED:
-            self._directories.pop(descriptor, None)
+    def _read(self) -> None:
+        self._fill()
+        while self._queue:
+            event = self._queue.popleft()
+            self._taken += 1
+            self._take(event)
+        self._known.clear()
+        if self._pending:
+            self._arrived.set()
+
+    def _fill(self) -> None:
+        while events := self._inotify.read(timeout=0):
+            self._queue.extend(events)
+
+    def _take(self, event: Event) -> None:
+        if event.mask & flags.Q_OVERFLOW:
+            self._look_again()
             return
-        directory = self._directories.get(descriptor)
-        if directory is None or not name:
+        if event.mask & flags.IGNORED:
+            self._directories.pop(event.wd, None)
             return
-        path = os.path.join(directory, name) if directory else name
+        directory = self._directories.get(event.wd)
+        if directory is None or not event.name or self._is_known(event):
+            return
+        path = os.path.join(directory, event.name)
         for flag, kind in _TYPES:
-            if mask & flag:
+            if event.mask & flag:
                 self._note(path, kind)
-        if self._recursive and mask & flags.ISDIR and mask & (flags.CREATE | flags.MOVED_TO):
-            self._enter(path)
+        if self._recursive and event.mask & flags.ISDIR:
+            self._directory_changed(path, event.mask)
 
     def _note(self, path: str, kind: EventType) -> None:
-        if kind is EventType.CREATE and path in self._announced:
-            self._announced.discard(path)
-            return
         change = Change(path, kind)
         # A file that is written in pieces has been written once, until somebody looks.
         if kind is EventType.WRITE and self._pending and self._pending[-1] == change:
             return
         self._pending.append(change)
 
-    def _enter(self, name: str) -> None:
-        """Follow a new directory, and tell of what came into it before it was followed."""
-        if not self._add(os.path.join(self.root, name), name):
+    # --- new directories ------------------------------------------------------------------
+
+    def _directory_changed(self, path: str, mask: int) -> None:
+        if mask & _OLD:
+            self._leave(path)
+        if mask & _NEW:
+            self._enter(path)
+
+    def _follow(self, name: str) -> int | None:
+        """Watch a directory; None if it is gone already."""
+        try:
+            descriptor = self._inotify.add_watch(os.path.join(self._place, name), _MASK)
+        except OSError:
+            if not name:
+                raise
+            return None
+        self._directories[descriptor] = name
+        return int(descriptor)
+
+    def _leave(self, path: str) -> None:
+        """Stop watching a directory that was moved away, and what is in it."""
+        below = path + "/"
+        gone = [wd for wd, name in self._directories.items() if (name + "/").startswith(below)]
+        for descriptor in gone:
+            del self._directories[descriptor]
+            try:
+                self._inotify.rm_watch(descriptor)
+            except OSError:
+                continue  # it was deleted
+
+    def _enter(self, path: str) -> None:
+        descriptor = self._follow(path)
+        if descriptor is None:
             return
-        for below in _entries(os.path.join(self.root, name)):
-            path = os.path.join(name, below.name)
-            self._pending.append(Change(path, EventType.CREATE))
-            self._announced.add(path)
-            if below.is_dir(follow_symlinks=False):
-                self._enter(path)
-            elif _has_content(below):
-                self._note(path, EventType.WRITE)
+        found = _entries(os.path.join(self._place, path))
+        self._fill()  # what is in the queue by now is about what was found, or is gone
+        for entry in found:
+            self._known[descriptor, entry.name] = self._taken + len(self._queue)
+            self._note(os.path.join(path, entry.name), EventType.CREATE)
+            if entry.is_dir(follow_symlinks=False):
+                self._enter(os.path.join(path, entry.name))
+            elif _has_content(entry):
+                self._note(os.path.join(path, entry.name), EventType.WRITE)
+
+    def _is_known(self, event: Event) -> bool:
+        """Whether it tells of something that was found by looking, and was told."""
+        key = (event.wd, event.name)
+        until = self._known.get(key)
+        if until is None:
+            return False
+        if self._taken > until or event.mask & _OLD:
+            del self._known[key]
+            return False
+        return bool(event.mask & (_NEW | flags.MODIFY))
+
+    def _look_again(self) -> None:
+        """The kernel's queue ran over: follow directories that it did not tell of."""
+        if not self._recursive:
+            return
+        followed = set(self._directories.values())
+        for name in _directories_below(self._place):
+            if name not in followed:
+                self._note(name, EventType.CREATE)
+                self._enter(name)
+                followed.update(self._directories.values())
 
 
 def _entries(path: str) -> list[os.DirEntry[str]]:
@@ -142,18 +233,8 @@ def _has_content(entry: os.DirEntry[str]) -> bool:
 
 
 def _directories_below(root: str) -> Iterator[str]:
-    for path, names, _ in os.walk(root):
+    for path, names, _ in os.walk(root + "/"):
         for name in names:
             full = os.path.join(path, name)
             if not os.path.islink(full):
                 yield os.path.relpath(full, root)
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)

@@ -1,0 +1,30 @@
+"""Messages that cannot be read are the client's mistake, not envd's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectrpc.code import Code
+from connectrpc.codec import Codec, proto_binary_codec, proto_json_codec
+from connectrpc.errors import ConnectError
+
+
+class CarefulCodec:
+    """A codec that answers what it cannot decode with ``invalid_argument``."""
+
+    def __init__(self, codec: Codec[Any, Any]) -> None:
+        self._codec = codec
+        self.name = codec.name
+        self.encode = codec.encode
+
+    def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
+        try:
+            return self._codec.decode(data, message_class)
+        except Exception as error:  # of many kinds, and all of them are about ``data``
+            raise ConnectError(
+                Code.INVALID_ARGUMENT, f"the message is no {message_class.__name__}: {error}"
+            ) from error
+
+
+def codecs() -> list[Codec[Any, Any]]:
+    return [CarefulCodec(proto_json_codec()), CarefulCodec(proto_binary_codec())]

@@ -1,0 +1,76 @@
+"""Directories, listed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from e2b.envd.filesystem.filesystem_pb import EntryInfo, FileType
+
+from code_interpreter.envd.entries import Describer
+
+MOST_ENTRIES = 200_000
+"""Of one answer: as much as fits into memory."""
+_INTO = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def list_directory(directory: int, path: str, depth: int) -> list[EntryInfo]:
+    """All entries below an open directory, ``depth`` levels of them; ``path`` is its name.
+
+    Depth first, a directory before what is in it, names in order. Raises OSError.
+    """
+    found = []
+    describer = Describer()
+    levels = [_Level(os.dup(directory), path)]
+    try:
+        while levels:
+            entry = levels[-1].next(describer)
+            if entry is None:
+                levels.pop().close()
+                continue
+            found.append(entry)
+            if len(found) > MOST_ENTRIES:
+                raise OSError(
+                    errno.EINVAL, f"More than {MOST_ENTRIES} entries; list fewer levels", path
+                )
+            if len(levels) < depth and _is_directory(entry):
+                levels += levels[-1].enter()
+    finally:
+        for level in levels:
+            level.close()
+    return found
+
+
+def _is_directory(entry: EntryInfo) -> bool:
+    return entry.type is FileType.DIRECTORY and not entry.is_symlink
+
+
+class _Level:
+    """A directory that is being gone through; owns its descriptor."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._names = iter(sorted(os.listdir(descriptor)))
+        self._name = ""
+
+    def next(self, describer: Describer) -> EntryInfo | None:
+        for name in self._names:
+            self._name = name
+            try:
+                return describer.describe(self._descriptor, name, os.path.join(self._path, name))
+            except OSError:
+                continue  # removed meanwhile
+        return None
+
+    def enter(self) -> Iterator[_Level]:
+        """The directory that was told of last, if it can still be entered."""
+        try:
+            descriptor = os.open(self._name, _INTO, dir_fd=self._descriptor)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return
+        yield _Level(descriptor, os.path.join(self._path, self._name))
+
+    def close(self) -> None:
+        os.close(self._descriptor)

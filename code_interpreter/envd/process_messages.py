@@ -1,0 +1,88 @@
+"""Between the messages of ``process.Process`` and the types of `code_interpreter.envd.process`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from e2b.envd.process.process_pb import ProcessConfig, ProcessEvent, ProcessInfo, StartRequest
+from protobuf import Oneof
+
+from code_interpreter.envd.paths import resolve
+from code_interpreter.envd.process import Command, Ended, Output, Process
+from code_interpreter.envd.variables import check_variables
+from code_interpreter.guest.users import User
+
+DEFAULT_SIZE = (80, 24)
+"""Columns and rows of a terminal whose size the client leaves open."""
+
+
+class BadCommand(ValueError):
+    """What is to be started cannot be; the message says why."""
+
+
+def read_command(request: StartRequest, user: User, workdir: str | None) -> Command:
+    """Raises `BadCommand`, `BadPath`, `BadVariables`."""
+    process = request.process
+    if process is None or not process.cmd:
+        raise BadCommand("process.cmd is empty; name a program")
+    if any("\0" in text for text in (process.cmd, *process.args)):
+        raise BadCommand("a command and its arguments may not hold a NUL character")
+    check_variables(process.envs)
+    return Command(
+        cmd=process.cmd,
+        args=tuple(process.args),
+        envs=dict(process.envs),
+        cwd=resolve(process.cwd or workdir or "", user),
+        requested_cwd=process.cwd or None,
+        tag=request.tag or None,
+        stdin=request.stdin if request.has_field("stdin") else True,
+        terminal_size=_size(request),
+    )
+
+
+def _size(request: StartRequest) -> tuple[int, int] | None:
+    if request.pty is None:
+        return None
+    size = request.pty.size
+    return DEFAULT_SIZE if size is None else (size.cols, size.rows)
+
+
+def process_info(process: Process) -> ProcessInfo:
+    command = process.command
+    config = ProcessConfig(cmd=command.cmd, args=list(command.args), envs=dict(command.envs))
+    if command.requested_cwd is not None:
+        config.cwd = command.requested_cwd
+    info = ProcessInfo(config=config, pid=process.pid)
+    if command.tag is not None:
+        info.tag = command.tag
+    return info
+
+
+def start_message(process: Process) -> ProcessEvent:
+    start: Oneof[Literal["start"], ProcessEvent.StartEvent]
+    start = Oneof("start", ProcessEvent.StartEvent(pid=process.pid))
+    return ProcessEvent(event=start)
+
+
+def event_message(event: Output | Ended | None) -> ProcessEvent:
+    """None is a keepalive."""
+    match event:
+        case Output():
+            return ProcessEvent(event=_data(event))
+        case Ended():
+            return ProcessEvent(event=_end(event))
+    keepalive: Oneof[Literal["keepalive"], ProcessEvent.KeepAlive]
+    keepalive = Oneof("keepalive", ProcessEvent.KeepAlive())
+    return ProcessEvent(event=keepalive)
+
+
+def _data(event: Output) -> Oneof[Literal["data"], ProcessEvent.DataEvent]:
+    output: Any = Oneof(event.stream, event.data)
+    return Oneof("data", ProcessEvent.DataEvent(output=output))
+
+
+def _end(event: Ended) -> Oneof[Literal["end"], ProcessEvent.EndEvent]:
+    end = ProcessEvent.EndEvent(exit_code=event.exit_code, exited=event.exited, status=event.status)
+    if event.exit_code:
+        end.error = event.status
+    return Oneof("end", end)

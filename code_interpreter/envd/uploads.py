@@ -1,0 +1,179 @@
+"""``POST /files`` and ``POST /files/compose``: contents of files, with flat memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from code_interpreter.envd.access import user_with_token, user_with_token_or_signature
+from code_interpreter.envd.answers import Refused
+from code_interpreter.envd.codings import decoded
+from code_interpreter.envd.metadata import metadata_of_headers, replace_metadata
+from code_interpreter.envd.multipart import parts_of
+from code_interpreter.envd.paths import resolve
+from code_interpreter.envd.state import State
+from code_interpreter.envd.tree import Tree
+from code_interpreter.guest.users import User
+
+GATHERED = 1024 * 1024
+"""Bytes that are written at a time."""
+_MOST_JSON = 1024 * 1024
+
+
+class ComposeBody(BaseModel):
+    """Body of ``POST /files/compose``."""
+
+    source_paths: list[str]
+    destination: str
+    username: str | None = None
+
+
+class Uploads:
+    def __init__(self, state: State, tree: Tree) -> None:
+        self._state = state
+        self._tree = tree
+
+    async def post(self, request: Request) -> Response:
+        user = user_with_token_or_signature(self._state, request, "write")
+        target = request.query_params.get("path")
+        metadata = metadata_of_headers(request.headers.items())
+        kind, options = parse_options_header(request.headers.get("content-type"))
+        body = decoded(request.stream(), request.headers.get("content-encoding"))
+        match kind:
+            case b"multipart/form-data":
+                written = await self._receive_parts(body, options, target, user, metadata)
+            case b"application/octet-stream":
+                if not target:
+                    raise Refused(400, "an octet-stream upload needs the query parameter 'path'")
+                written = [await self._receive(body, resolve(target, user), user, metadata)]
+            case _:
+                raise Refused(
+                    400,
+                    "Content-Type must be multipart/form-data or application/octet-stream, "
+                    f"not '{kind.decode(errors='replace')}'",
+                )
+        return JSONResponse(written)
+
+    async def _receive_parts(
+        self,
+        body: AsyncIterator[bytes],
+        options: dict[bytes, bytes],
+        target: str | None,
+        user: User,
+        metadata: dict[str, str],
+    ) -> list[dict[str, Any]]:
+        boundary = options.get(b"boundary")
+        if not boundary:
+            raise Refused(400, "the multipart body's Content-Type has no boundary")
+        written: dict[str, dict[str, Any]] = {}
+        async for part in parts_of(body, boundary):
+            if part.name != "file":
+                continue
+            named = target or part.filename
+            if not named:
+                raise Refused(400, "a part has no filename, and there is no parameter 'path'")
+            path = resolve(named, user)
+            if path in written:
+                raise Refused(400, f"path '{path}' is uploaded twice in one request")
+            written[path] = await self._receive(part.contents(), path, user, metadata)
+        if not written:
+            raise Refused(400, "the multipart body has no part called 'file'")
+        return list(written.values())
+
+    async def _receive(
+        self, pieces: AsyncIterator[bytes], path: str, user: User, metadata: dict[str, str]
+    ) -> dict[str, Any]:
+        descriptor = await asyncio.to_thread(self._tree.open_to_write, path, user)
+        try:
+            await _write(descriptor, pieces, path)
+            await asyncio.to_thread(replace_metadata, descriptor, metadata)
+        finally:
+            os.close(descriptor)
+        return _written(path) | ({"metadata": metadata} if metadata else {})
+
+    async def compose(self, request: Request) -> Response:
+        """Put files together into one, and remove them."""
+        user = user_with_token(self._state, request)
+        body = await _json(request)
+        if body.username:
+            user = self._state.user(body.username)
+        sources = [resolve(path, user) for path in body.source_paths]
+        destination = resolve(body.destination, user)
+        await asyncio.to_thread(self._compose, sources, destination, user)
+        return JSONResponse(_written(destination))
+
+    def _compose(self, sources: list[str], destination: str, user: User) -> None:
+        # The destination may be one of the sources.
+        unfinished = f"{os.path.dirname(destination)}/.{secrets.token_hex(8)}.unfinished"
+        opened: list[int] = []
+        try:
+            for source in sources:
+                opened.append(self._tree.open_to_read(source))
+            opened.append(self._tree.open_to_write(unfinished, user))
+            for descriptor in opened[:-1]:
+                _copy(descriptor, opened[-1], destination)
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        with self._tree.parent(destination) as (above, name):
+            os.replace(os.path.basename(unfinished), name, src_dir_fd=above, dst_dir_fd=above)
+        for source in dict.fromkeys(sources):
+            if source != destination:
+                with self._tree.parent(source) as (above, name):
+                    os.unlink(name, dir_fd=above)
+
+
+def _written(path: str) -> dict[str, Any]:
+    return {"path": path, "name": os.path.basename(path), "type": "file"}
+
+
+async def _json(request: Request) -> ComposeBody:
+    content = b""
+    async for piece in request.stream():
+        content += piece
+        if len(content) > _MOST_JSON:
+            raise Refused(413, f"the body has more than {_MOST_JSON} bytes")
+    try:
+        body = ComposeBody.model_validate_json(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise Refused(
+            400, f"expected {{source_paths: [path], destination: path}}: {where}: {fault['msg']}"
+        ) from error
+    if not body.source_paths:
+        raise Refused(400, "source_paths is empty; name the files to put together")
+    return body
+
+
+async def _write(descriptor: int, pieces: AsyncIterator[bytes], path: str) -> None:
+    gathered = bytearray()
+    async for piece in pieces:
+        gathered += piece
+        if len(gathered) >= GATHERED:
+            await asyncio.to_thread(_write_all, descriptor, gathered, path)
+            gathered = bytearray()
+    if gathered:
+        await asyncio.to_thread(_write_all, descriptor, gathered, path)
+
+
+def _write_all(descriptor: int, data: bytes | bytearray, path: str) -> None:
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def _copy(source: int, target: int, path: str) -> None:
+    while piece := os.read(source, GATHERED):
+        _write_all(target, piece, path)

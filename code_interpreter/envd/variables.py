@@ -1,0 +1,20 @@
+"""Environment variables that clients give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class BadVariables(ValueError):
+    """The kernel cannot pass such a variable on; the message names it."""
+
+
+def check_variables(variables: Mapping[str, str]) -> None:
+    """Raises `BadVariables`."""
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name:
+            raise BadVariables(
+                f"'{name[:80]}' is no name of a variable: it must not be empty nor hold '=' or NUL"
+            )
+        if "\0" in value:
+            raise BadVariables(f"the value of '{name[:80]}' holds a NUL character")
