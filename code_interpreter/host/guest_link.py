@@ -42,7 +42,7 @@ class GuestLink:
 
     async def metrics(self, access_token: str) -> Mapping[str, Any]:
         """What envd measures in the box: see ``GET /metrics`` of envd."""
-        headers = {"X-Access-Token": access_token}
+        headers: dict[str | bytes, str | bytes] = {"X-Access-Token": access_token}
         content = await self._request("GET", ENVD_SOCKET, "/metrics", headers=headers)
         answer = json.loads(content)
         if not isinstance(answer, dict):
@@ -55,20 +55,20 @@ class GuestLink:
         socket: str,
         path: str,
         body: object = None,
-        headers: Mapping[str, str] | None = None,
+        headers: dict[str | bytes, str | bytes] | None = None,
     ) -> bytes:
         content = b"" if body is None else json.dumps(body).encode()
+        described: dict[str | bytes, str | bytes] = {
+            "Host": "sandbox",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+        }
         try:
             async with httpcore.AsyncConnectionPool(uds=str(self._run_directory / socket)) as pool:
                 response = await pool.request(
                     method,
                     f"http://sandbox{path}",
-                    headers={
-                        "Host": "sandbox",
-                        "Content-Type": "application/json",
-                        "Content-Length": str(len(content)),
-                        **(headers or {}),
-                    },
+                    headers={**described, **(headers or {})},
                     content=content,
                 )
         except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:

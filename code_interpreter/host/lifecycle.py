@@ -34,7 +34,7 @@ from code_interpreter.host.expiry import Expiry
 from code_interpreter.host.idempotency import Repetitions
 from code_interpreter.host.journal import Journal
 from code_interpreter.host.limits import LimitPolicy
-from code_interpreter.host.records import Phase, Record, now
+from code_interpreter.host.records import VISIBLE, Phase, Record, now
 from code_interpreter.host.registry import Entry, Registry
 from code_interpreter.host.runtimes.base import (
     Limits,
@@ -103,7 +103,7 @@ class Lifecycle:
         doomed = [
             record
             for record in self.registry.everything()
-            if end_sandboxes or record.phase in (Phase.POOLED, Phase.CREATING)
+            if end_sandboxes or record.phase not in VISIBLE
         ]
         async with asyncio.TaskGroup() as group:
             for record in doomed:

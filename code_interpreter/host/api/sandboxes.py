@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -117,7 +117,9 @@ def sandbox_routes(lifecycle: Lifecycle, views: Views) -> APIRouter:
         record, resumed = await lifecycle.connect(sandbox_id, timeout, memory=body.memory)
         return answer(views.sandbox(record), 201 if resumed else 200)
 
-    resumed_too = {201: {"model": control.Sandbox, "description": "It was paused, and runs again"}}
+    resumed_too: dict[int | str, dict[str, Any]] = {
+        201: {"model": control.Sandbox, "description": "It was paused, and runs again"}
+    }
 
     @router.post(
         "/v2/sandboxes/{sandbox_id}/connect",

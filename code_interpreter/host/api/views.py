@@ -45,13 +45,25 @@ class Views:
         )
 
     def listed(self, record: Record) -> control.ListedSandbox:
-        return control.ListedSandbox(**self._common(record))
+        cores, memory, disk = self._limits.effective(record.limits)
+        return control.ListedSandbox(
+            template_id=record.template,
+            sandbox_id=record.sandbox_id,
+            alias=record.template,
+            started_at=record.started_at,
+            end_at=record.end_at,
+            cpu_count=cores,
+            memory_mb=memory,
+            disk_size_mb=disk,
+            state=state_of(record),
+            metadata=dict(record.metadata),
+        )
 
     def detail(self, record: Record) -> control.SandboxDetail:
         on_timeout = control.OnTimeout.PAUSE if record.auto_pause else control.OnTimeout.KILL
         paused = state_of(record) is control.SandboxState.PAUSED
         return control.SandboxDetail(
-            **self._common(record),
+            **dict(self.listed(record)),
             envd_access_token=record.access_token,
             domain=self._domain,
             allow_internet_access=record.allow_internet_access,
@@ -74,21 +86,6 @@ class Views:
             created_at=made_at,
             updated_at=made_at,
         )
-
-    def _common(self, record: Record) -> dict[str, object]:
-        cores, memory, disk = self._limits.effective(record.limits)
-        return {
-            "template_id": record.template,
-            "sandbox_id": record.sandbox_id,
-            "alias": record.template,
-            "started_at": record.started_at,
-            "end_at": record.end_at,
-            "cpu_count": cores,
-            "memory_mb": memory,
-            "disk_size_mb": disk,
-            "state": state_of(record),
-            "metadata": dict(record.metadata),
-        }
 
 
 BUILD_ID = "00000000-0000-4000-8000-000000000000"
