@@ -180,8 +180,6 @@ class Init:
         supervisor = self._supervisors.pop(pid, None)
         if supervisor is not None:
             print(f"init: {supervisor.name} ended, status {status}", file=sys.stderr, flush=True)
-            if supervisor.name == "gateway":
-                self._end_kernels()
             self._restarts.append((time.monotonic() + RESTART_PAUSE, supervisor))
         elif self._kernels.pop(pid, None) is not None:
             code = os.waitstatus_to_exitcode(status)
@@ -192,11 +190,6 @@ class Init:
                     "signal": -code if code < 0 else None,
                 }
             )
-
-    def _end_kernels(self) -> None:
-        """A new gateway does not know them: nobody could reach their variables again."""
-        for pid in self._kernels:
-            os.kill(pid, signal.SIGKILL)
 
     def _tell_gateway(self, message: dict[str, Any]) -> None:
         try:
