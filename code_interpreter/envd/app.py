@@ -19,6 +19,7 @@ from code_interpreter.envd.codecs import codecs
 from code_interpreter.envd.downloads import Downloads
 from code_interpreter.envd.filesystem import Filesystem
 from code_interpreter.envd.filesystem_service import FilesystemService
+from code_interpreter.envd.memory import Memory
 from code_interpreter.envd.moving import Mover
 from code_interpreter.envd.process_service import ProcessService
 from code_interpreter.envd.processes import Processes
@@ -39,6 +40,7 @@ _REFUSAL = "the access token is missing or wrong (header X-Access-Token)"
 def make_app(config: GuestConfig) -> ASGIApp:
     """The application of one sandbox's envd."""
     state = State(config, default_user=config.default_user)
+    Memory(config.state_directory).recall(state)
     tree, launcher = Tree(config), Launcher(config.user_namespace_fd)
     files = Filesystem(tree, Mover(launcher, state.superuser(), state.path))
     options: dict[str, Any] = {

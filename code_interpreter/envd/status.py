@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from code_interpreter.envd.answers import Refused
+from code_interpreter.envd.memory import Memory
 from code_interpreter.envd.metrics import Meter
 from code_interpreter.envd.state import InitBody, State
 from code_interpreter.envd.tree import Tree
@@ -20,6 +21,7 @@ class Status:
         self._state = state
         self._tree = tree
         self._meter = Meter(state.config.state_directory)
+        self._memory = Memory(state.config.state_directory)
 
     async def health(self, _: Request) -> Response:
         return Response(status_code=204)
@@ -33,6 +35,7 @@ class Status:
             where = ".".join(map(str, fault["loc"]))
             raise Refused(400, f"POST /init: {where}: {fault['msg']}") from None
         self._state.initialise(body)
+        self._memory.keep(body)
         if self._state.config.isolated:
             await asyncio.to_thread(self._leave_marks)
         return Response(status_code=204)
