@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from e2b import CommandExitException, Sandbox
 
@@ -246,3 +247,32 @@ def test_memory_bomb_ends_the_bomber_alone(service: Service) -> None:
 
 def test_no_core_dumps(box: Sandbox) -> None:
     assert _run(box, "ulimit -Hc") == "0\n"
+
+
+def test_a_supervisor_that_dies_comes_back_and_lets_nobody_else_in(service: Service) -> None:
+    """Killed from outside, as only the host can; inside a box nobody may."""
+    box = Sandbox.create(timeout=120, **service.options)
+    try:
+        supervisors = _supervisors(service)
+        assert supervisors
+        for process in supervisors:
+            process.kill()
+        deadline = time.monotonic() + 20
+        while not box.is_running():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert box.commands.run("echo back").stdout == "back\n"
+        headers = {"E2b-Sandbox-Id": box.sandbox_id, "E2b-Sandbox-Port": "49983"}
+        answer = httpx.post(f"{service.url}/process.Process/List", headers=headers, json={})
+        assert answer.status_code == 401
+    finally:
+        box.kill()
+
+
+def _supervisors(service: Service) -> list[psutil.Process]:
+    """envd and gateway of every box: children of an init, under its uid."""
+    found = []
+    for child in psutil.Process(service.process.pid).children():
+        for init in child.children():
+            found += [process for process in init.children() if process.uids() == init.uids()]
+    return found
