@@ -23,6 +23,7 @@ from code_interpreter.gateway.environment import SandboxEnvironment
 from code_interpreter.gateway.execution import KernelEnd, Terms
 from code_interpreter.gateway.kernel import Kernel, KernelStartFailed
 from code_interpreter.gateway.languages import KernelSpec
+from code_interpreter.gateway.ledger import ContextRecord, KernelRecord
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.run import USAGE_KEY, Request, Run
@@ -46,6 +47,8 @@ class Machinery:
     zmq: zmq.Context[zmq.Socket[bytes]]
     starter: KernelStarter | None
     environment: SandboxEnvironment
+    changed: Callable[[], None]
+    """Called when a kernel came or went."""
 
 
 class Context:
@@ -65,6 +68,7 @@ class Context:
         self._around: asyncio.Task[None] | None = None
         self._late: deque[KernelMessage] = deque(maxlen=MAX_LATE)
         self._removed = False
+        self._adopted = False
 
     # --- cells ----------------------------------------------------------------------------
 
@@ -193,6 +197,7 @@ class Context:
             await kernel.start(self.cwd, env)
             kernel.environment_version = version
             self._kernel = kernel
+            machinery.changed()
         except KernelStartFailed as failure:
             log.error("context %s: %s", self.id, failure)
             self._fail_queue(str(failure))
@@ -204,6 +209,34 @@ class Context:
         finally:
             self._starting = None
         self._pump()
+
+    def adopt(self, record: KernelRecord) -> None:
+        """Go on with a kernel that outlived its gateway, or with a fresh one if that fails."""
+        self._starting = asyncio.create_task(self._adopt_kernel(record))
+
+    async def _adopt_kernel(self, record: KernelRecord) -> None:
+        machinery = self._machinery
+        starter = machinery.starter if record.warm else None
+        kernel = Kernel(self._spec, machinery.place, machinery.zmq, starter, self)
+        try:
+            await kernel.adopt(record)
+            self._kernel, self._adopted = kernel, True
+            machinery.changed()
+        except KernelStartFailed as failure:
+            log.warning("context %s: %s", self.id, failure)
+        finally:
+            self._starting = None
+        self._pump()
+
+    async def was_adopted(self) -> bool:
+        """Does this context still have the kernel that it had under an earlier gateway?"""
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        return self._adopted
+
+    def record(self, *, default: bool) -> ContextRecord:
+        kernel = None if self._kernel is None else self._kernel.record()
+        return ContextRecord(self.id, self.language, self.cwd, default, kernel)
 
     def _fail_queue(self, reason: str) -> None:
         for run in list(self._queue):
@@ -227,6 +260,8 @@ class Context:
         if kernel is not self._kernel:
             return
         self._kernel = None
+        self._adopted = False
+        self._machinery.changed()
         self._late.clear()
         if self._hidden is not None and not self._hidden[1].done():
             self._hidden[1].set_result(None)

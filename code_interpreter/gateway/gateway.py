@@ -8,14 +8,20 @@ from pathlib import Path
 
 from code_interpreter.gateway.context import Context, Machinery
 from code_interpreter.gateway.languages import DEFAULT, Languages, UnknownLanguage
+from code_interpreter.gateway.ledger import Ledger, Record
 from code_interpreter.gateway.run import Request, Run
-from code_interpreter.protocol.executions import MAX_CODE_BYTES
+from code_interpreter.protocol.executions import (
+    MAX_CODE_BYTES,
+    Cause,
+    EndOfExecution,
+    ExecutionStatus,
+    KernelState,
+    Receipt,
+)
 
 MAX_CONTEXTS = 100
 KEPT_RUNS = 200
 """Executions whose events can still be read after their end."""
-KNOWN_IDS = 100_000
-"""Ids that are remembered so that none runs a cell twice."""
 _READY_DEFAULTS = ("python",)
 _LISTED_DEFAULTS = ("python", "javascript")
 
@@ -28,18 +34,42 @@ class Refusal(Exception):
         self.status = status
 
 
+class LostWithGateway(Exception):
+    """The execution was queued or running when an earlier gateway of this box died."""
+
+    def __init__(self, context: Context | None) -> None:
+        super().__init__("lost with an earlier gateway")
+        self._context = context
+
+    async def end(self, execution_id: str, seq: int) -> EndOfExecution:
+        """The last event, as number ``seq``."""
+        kept = self._context is not None and await self._context.was_adopted()
+        return EndOfExecution(
+            execution_id=execution_id,
+            seq=seq,
+            status=ExecutionStatus.LOST,
+            kernel_state=KernelState.PRESERVED if kept else KernelState.LOST,
+            cause=Cause.GATEWAY_RESTART,
+            receipt=Receipt(wall_seconds=0),
+        )
+
+
 class Gateway:
-    def __init__(self, languages: Languages, machinery: Machinery, home: str) -> None:
+    def __init__(
+        self, languages: Languages, machinery: Machinery, ledger: Ledger, home: str
+    ) -> None:
         self._languages = languages
         self._machinery = machinery
+        self._ledger = ledger
         self._home = home
         self._contexts: dict[str, Context] = {}
         self._defaults: dict[str, str] = {}
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._known_ids: OrderedDict[str, None] = OrderedDict()
+        self._closing = False
 
     def start(self) -> None:
-        """List the default contexts and start the first language's kernel."""
+        """Take over what an earlier gateway left; have the default contexts and a first kernel."""
+        self._take_over(self._ledger.read())
         for language in _LISTED_DEFAULTS:
             try:
                 context = self._default_context(language)
@@ -48,8 +78,33 @@ class Gateway:
             if language in _READY_DEFAULTS:
                 context.prepare()
 
+    def _take_over(self, record: Record) -> None:
+        kernels = [each.kernel.directory for each in record.contexts if each.kernel is not None]
+        self._machinery.place.sweep(set(kernels))
+        self._machinery.environment.replace(record.environment)
+        for each in record.contexts:
+            try:
+                spec = self._languages.spec(each.language)
+            except UnknownLanguage:
+                continue
+            context = Context(each.id, each.language, each.cwd, spec, self._machinery)
+            self._contexts[each.id] = context
+            if each.default:
+                self._defaults[each.language] = each.id
+            if each.kernel is not None:
+                context.adopt(each.kernel)
+
+    def save(self) -> None:
+        """Write down what the next gateway of this box would need."""
+        if self._closing:
+            return
+        defaults = set(self._defaults.values())
+        records = [each.record(default=each.id in defaults) for each in self.contexts()]
+        self._ledger.write(Record(tuple(records), self._machinery.environment.variables))
+
     def set_environment(self, variables: dict[str, str]) -> None:
         self._machinery.environment.replace(variables)
+        self.save()
 
     # --- contexts -------------------------------------------------------------------------
 
@@ -82,6 +137,7 @@ class Gateway:
             raise Refusal(400, str(error.args[0])) from error
         context = Context(str(uuid.uuid4()), language, cwd, spec, self._machinery)
         self._contexts[context.id] = context
+        self.save()
         return context
 
     def _checked_directory(self, cwd: str) -> str:
@@ -96,6 +152,7 @@ class Gateway:
             return self._contexts[context_id]
         context = self._new_context(language, self._home)
         self._defaults[language] = context.id
+        self.save()
         return context
 
     async def restart_context(self, context_id: str) -> None:
@@ -105,11 +162,15 @@ class Gateway:
         context = self.context(context_id)
         del self._contexts[context_id]
         await context.remove()
+        self.save()
 
     # --- executions -----------------------------------------------------------------------
 
     def execute(self, request: Request, context_id: str | None, language: str | None) -> Run:
-        """Queue a cell, or find the one that has this id already. Raises `Refusal`."""
+        """Queue a cell, or find the one that has this id already.
+
+        Raises `Refusal` or `LostWithGateway`.
+        """
         known = self._runs.get(request.execution_id)
         if known is not None:
             return known
@@ -118,16 +179,13 @@ class Gateway:
             context = self.context(context_id)
         else:
             context = self._default_context(self._languages.normalise(language or DEFAULT))
-        self._remember(request.execution_id)
+        self._ledger.accepted(request.execution_id, context.id)
         run = context.submit(request, self._ended)
         self._runs[request.execution_id] = run
         return run
 
     def _check(self, request: Request, context_id: str | None, language: str | None) -> None:
-        if request.execution_id in self._known_ids:
-            raise Refusal(
-                410, f"Execution {request.execution_id} has run; its events are no longer kept"
-            )
+        self._check_unknown(request.execution_id)
         if context_id and language:
             raise Refusal(400, "Only one of context_id or language can be provided")
         size = len(request.code) if request.code.isascii() else len(request.code.encode())
@@ -135,24 +193,29 @@ class Gateway:
             raise Refusal(413, f"The code has {size} bytes; the limit is {MAX_CODE_BYTES}")
 
     def run(self, execution_id: str) -> Run:
-        """Raises `Refusal`."""
+        """Raises `Refusal` or `LostWithGateway`."""
         run = self._runs.get(execution_id)
         if run is not None:
             return run
-        if execution_id in self._known_ids:
-            raise Refusal(410, f"The events of execution {execution_id} are no longer kept")
+        self._check_unknown(execution_id)
         raise Refusal(404, f"Execution {execution_id} not found")
 
-    def _remember(self, execution_id: str) -> None:
-        self._known_ids[execution_id] = None
-        while len(self._known_ids) > KNOWN_IDS:
-            self._known_ids.popitem(last=False)
+    def _check_unknown(self, execution_id: str) -> None:
+        if not self._ledger.knows(execution_id):
+            return
+        context_id = self._ledger.lost_in(execution_id)
+        if context_id is None:
+            raise Refusal(410, f"Execution {execution_id} has ended; its events are no longer kept")
+        raise LostWithGateway(self._contexts.get(context_id))
 
     def _ended(self, run: Run) -> None:
+        self._ledger.ended(run.request.execution_id)
         ended = [key for key, value in self._runs.items() if value.ended]
         for key in ended[: max(0, len(ended) - KEPT_RUNS)]:
             self._runs.pop(key).forget()
 
     async def close(self) -> None:
+        """End all kernels. The contexts are remembered."""
+        self._closing = True
         for context in self.contexts():
             await context.remove()

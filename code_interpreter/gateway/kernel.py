@@ -17,9 +17,11 @@ import zmq
 from code_interpreter.gateway.channels import Channels
 from code_interpreter.gateway.execution import KernelEnd
 from code_interpreter.gateway.languages import KernelSpec
+from code_interpreter.gateway.ledger import KernelRecord, start_ticks
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.provisioners import (
+    AdoptedProvisioner,
     ColdProvisioner,
     Provisioner,
     WarmProvisioner,
@@ -30,6 +32,8 @@ from code_interpreter.gateway.starter import KernelStarter
 START_DEADLINE = 60.0
 """Seconds from start to the first answer."""
 KILL_DEADLINE = 5.0
+ADOPTION_DEADLINE = 5.0
+"""Seconds that a kernel of an earlier gateway has to leave its cell and answer."""
 _NUDGE = 0.25
 """Seconds after which an unanswered first request is sent again."""
 
@@ -61,6 +65,7 @@ class Kernel:
         self._place = place
         self._zmq = context
         self._starter = starter if spec.warm else None
+        self._connection: dict[str, Any] = {}
         self._owner = owner
         self._directory: Path | None = None
         self._provisioner: Provisioner | None = None
@@ -94,6 +99,35 @@ class Kernel:
             self.close()
             raise
 
+    async def adopt(self, record: KernelRecord) -> None:
+        """Take over a kernel that outlived its gateway. Raises `KernelStartFailed`."""
+        self._directory = Path(record.directory)
+        self._connection = record.connection
+        try:
+            if start_ticks(record.pid) != record.start_ticks:
+                raise self._failed("has ended meanwhile")
+            self._provisioner = AdoptedProvisioner()
+            self._provisioner.watch(self._process_ended)
+            await self._provisioner.launch_kernel([], pid=record.pid, starter=self._starter)
+            self._channels = Channels(self._zmq, record.connection, self._said)
+            if self.spec.interruptible:
+                self.interrupt()
+            async with asyncio.timeout(ADOPTION_DEADLINE):
+                await self._until_ready()
+        except TimeoutError:
+            raise self._failed("does not leave its cell") from None
+        except OSError as error:
+            raise self._failed(f"cannot be taken over: {error}") from error
+        self.used = True
+
+    def record(self) -> KernelRecord | None:
+        """What the next gateway needs to take it over."""
+        ticks = None if self.pid is None else start_ticks(self.pid)
+        if ticks is None or self.pid is None or not self.ready:
+            return None
+        directory, warm = str(self._directory), self._starter is not None
+        return KernelRecord(self.pid, ticks, directory, self._connection, warm)
+
     def _failed(self, what: str) -> KernelStartFailed:
         text = f"The {self.spec.name} kernel {what}."
         said = self._last_words()
@@ -102,7 +136,7 @@ class Kernel:
 
     async def _launch(self, cwd: str, env: dict[str, str]) -> None:
         assert self._directory is not None
-        connection = self._connection(self._directory)
+        connection = self._connection = self._new_connection(self._directory)
         self._channels = Channels(self._zmq, connection, self._said)
         environment = {**env, **self.spec.env}
         if self._starter is not None:
@@ -132,7 +166,7 @@ class Kernel:
         finally:
             os.close(output)
 
-    def _connection(self, directory: Path) -> dict[str, Any]:
+    def _new_connection(self, directory: Path) -> dict[str, Any]:
         names = ("shell", "iopub", "stdin", "control", "hb")
         if self.spec.transport == "ipc":
             ip, ports = str(directory / "k"), list(range(1, 6))
@@ -240,6 +274,7 @@ class Kernel:
         if not self._ready.done():
             failure = self._failed(_end_text(end) + " before it was ready")
             self._ready.set_exception(failure)
+            self._ready.exception()  # whoever waits gets it; if nobody does, that is fine
             return
         self.ready = False
         self._owner.kernel_ended(self, end)

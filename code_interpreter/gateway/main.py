@@ -16,6 +16,7 @@ from code_interpreter.gateway.context import Machinery
 from code_interpreter.gateway.environment import SandboxEnvironment
 from code_interpreter.gateway.gateway import Gateway
 from code_interpreter.gateway.languages import Languages
+from code_interpreter.gateway.ledger import Ledger
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.gateway.websocket import Executions
@@ -52,8 +53,13 @@ def _make_gateway(config: GuestConfig) -> Gateway:
     starter = None
     if config.kernel_starter_fd is not None:
         starter = KernelStarter(config.kernel_starter_fd)
-    machinery = Machinery(Place.of(config), zmq.Context(), starter, SandboxEnvironment())
-    return Gateway(Languages(Path(config.jupyter_path)), machinery, config.home)
+    place = Place.of(config)
+    machinery = Machinery(
+        place, zmq.Context(), starter, SandboxEnvironment(), lambda: gateway.save()
+    )
+    ledger = Ledger(Path(config.state_directory))
+    gateway = Gateway(Languages(Path(config.jupyter_path)), machinery, ledger, config.home)
+    return gateway
 
 
 def make_application(gateway: Gateway) -> Application:

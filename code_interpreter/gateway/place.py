@@ -38,8 +38,8 @@ class Place:
             state = Path(config.state_directory)
             user = current_user(Path(config.home))
             kernels, spool = state / "kernels", state / "spool"
-        shutil.rmtree(kernels, ignore_errors=True)
-        kernels.mkdir(mode=0o700, parents=True)
+        with contextlib.suppress(FileExistsError):
+            kernels.mkdir(mode=0o700, parents=True)
         for directory in (spool, spool / "outputs", spool / "events"):
             with contextlib.suppress(FileExistsError):
                 directory.mkdir(parents=True)
@@ -68,6 +68,14 @@ class Place:
         directory = self.kernels / uuid.uuid4().hex[:12]
         directory.mkdir(mode=0o700)
         return directory
+
+    def sweep(self, kept: set[str]) -> None:
+        """Remove what an earlier gateway left, but for the kernel directories in ``kept``."""
+        for directory in self.kernels.iterdir():
+            if str(directory) not in kept:
+                shutil.rmtree(directory, ignore_errors=True)
+        for file in (self.spool / "events").iterdir():
+            file.unlink(missing_ok=True)
 
     def output_path(self, execution_id: str, stream: str) -> Path:
         return self.spool / "outputs" / f"{execution_id}.{stream}"

@@ -23,6 +23,8 @@ from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.guest.launch import Launcher
 from code_interpreter.guest.users import User
 
+_PARENT_TELLS = 0.2
+
 Ended = Callable[[KernelEnd], None]
 
 
@@ -38,8 +40,8 @@ class Provisioner(KernelProvisionerBase):
         self._ended.add_done_callback(lambda future: ended(future.result()))
 
     def _has_ended(self, end: KernelEnd) -> None:
-        self.end = end
         if not self._ended.done():
+            self.end = end
             self._ended.set_result(end)
 
     @property
@@ -122,6 +124,26 @@ class WarmProvisioner(Provisioner):
             kwargs["connection"], kwargs["cwd"], kwargs["env"], self._has_ended
         )
         return self.connection_info
+
+
+class AdoptedProvisioner(Provisioner):
+    """For what an earlier gateway started; ``launch_kernel`` takes ``pid`` and ``starter``."""
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        self.pid = kwargs["pid"]
+        starter: KernelStarter | None = kwargs["starter"]
+        if starter is not None:
+            starter.watch(kwargs["pid"], self._has_ended)
+        self._descriptor = os.pidfd_open(kwargs["pid"])
+        asyncio.get_running_loop().add_reader(self._descriptor, self._gone)
+        return self.connection_info
+
+    def _gone(self) -> None:
+        """Only its parent learns how it ended; init, if that is one, tells a moment later."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        loop.call_later(_PARENT_TELLS, self._has_ended, KernelEnd())
 
 
 def _end_of(code: int) -> KernelEnd:

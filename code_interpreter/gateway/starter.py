@@ -57,6 +57,10 @@ class KernelStarter:
             self._exited(pid, self._early.pop(pid))
         return pid
 
+    def watch(self, pid: int, ended: Callable[[KernelEnd], None]) -> None:
+        """Have ``ended`` called for a kernel that was started before this object was made."""
+        self._running[pid] = ended
+
     def _read(self) -> None:
         try:
             data = self._socket.recv(_MESSAGE)

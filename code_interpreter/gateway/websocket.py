@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from pydantic import ValidationError
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from code_interpreter.gateway.gateway import Gateway, Refusal
+from code_interpreter.gateway.gateway import Gateway, LostWithGateway, Refusal
 from code_interpreter.gateway.run import Request, Run
 from code_interpreter.protocol.executions import (
     SUBPROTOCOL,
+    Accepted,
     Attach,
     Cancel,
     Cause,
@@ -58,6 +61,8 @@ class Executions(WebSocketHandler):
             self._obey(received)
         except Refusal as refusal:
             self._refuse(received.execution_id, refusal.status, str(refusal))
+        except LostWithGateway as lost:
+            self._spawn(self._tell_loss(received, lost))
 
     def _obey(self, message: Execute | Attach | Cancel | Input) -> None:
         match message:
@@ -97,8 +102,26 @@ class Executions(WebSocketHandler):
         except WebSocketClosedError:
             return
 
+    async def _tell_loss(
+        self, message: Execute | Attach | Cancel | Input, lost: LostWithGateway
+    ) -> None:
+        seq = message.after if isinstance(message, Attach) else 0
+        if isinstance(message, Execute):
+            seq += 1
+            accepted = Accepted(
+                execution_id=message.execution_id,
+                seq=seq,
+                context_id=message.context_id or "",
+                language=message.language or "",
+            )
+            self._send(encode(accepted))
+        self._send(encode(await lost.end(message.execution_id, seq + 1)))
+
     def _relay(self, run: Run, after: int) -> None:
-        task = asyncio.create_task(self._send_events(run, after))
+        self._spawn(self._send_events(run, after))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -202,7 +202,8 @@ async def running_gateway(
         await _until_healthy(world)
         yield world
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
         async with asyncio.timeout(20):
             await process.wait()
 
