@@ -203,7 +203,7 @@ class Connection:
             lost = dict(self._subscriptions)
             self._subscriptions.clear()
         for execution_id, subscription in lost.items():
-            subscription.inbox.put(final or ConnectionLostException(execution_id, reason))
+            subscription.inbox.put(final or ConnectionLostException.for_good(execution_id, reason))
 
     def _fail_all(self, error: Exception) -> None:
         with self._lock:

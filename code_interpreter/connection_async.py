@@ -181,7 +181,9 @@ class AsyncConnection:
         lost = dict(self._subscriptions)
         self._subscriptions.clear()
         for execution_id, subscription in lost.items():
-            subscription.inbox.put_nowait(final or ConnectionLostException(execution_id, reason))
+            subscription.inbox.put_nowait(
+                final or ConnectionLostException.for_good(execution_id, reason)
+            )
 
     def _fail_all(self, error: Exception) -> None:
         for subscription in list(self._subscriptions.values()):

@@ -95,14 +95,32 @@ class SandboxKilledException(SandboxNotRunningException):
 
 
 class ConnectionLostException(SandboxUnreachableException):
-    """The connection to the sandbox was lost and could not be made again."""
+    """The connection to the sandbox was lost, and with it a cell that nobody waited for."""
 
-    def __init__(self, execution_id: str, reason: BaseException | None) -> None:
-        super().__init__(
+    execution_id: str
+    execution: Execution | None = None
+    """How the sandbox ended the cell, if the connection could be made again to ask."""
+
+    @classmethod
+    def for_good(cls, execution_id: str, reason: BaseException | None) -> ConnectionLostException:
+        """It could not be made again."""
+        lost = cls(
             f"The connection was lost while execution '{execution_id}' ran, and could not be "
             f"made again ({reason}). 'attach_execution' reads on once the sandbox can be reached."
         )
-        self.execution_id = execution_id
+        lost.execution_id = execution_id
+        return lost
+
+    @classmethod
+    def for_a_while(cls, execution: Execution) -> ConnectionLostException:
+        """It is there again, but the sandbox stopped the cell meanwhile."""
+        lost = cls(
+            f"The connection was lost while execution '{execution.id}' ran, so the sandbox "
+            f"interrupted it (the kernel's state is {execution.kernel_state}). What is run with "
+            "'background=True' goes on without a connection."
+        )
+        lost.execution_id, lost.execution = execution.id or "", execution
+        return lost
 
 
 def from_status(status: int, body: str) -> Exception:

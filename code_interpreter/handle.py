@@ -29,6 +29,8 @@ from code_interpreter.protocol.executions import (
 if TYPE_CHECKING:
     from code_interpreter.sandbox import Sandbox
 
+LATE_SECONDS = 0.1
+"""How much longer than its time-out a cell is waited for: the sandbox keeps time itself."""
 STOP_SECONDS = 0.5
 """How long a cell that was told to stop is waited for, to learn what became of the kernel."""
 
@@ -79,14 +81,13 @@ class ExecutionHandle:
     def __next__(self) -> ExecutionEvent:
         """The next event, after the callbacks for it.
 
-        Raises `ExecutionTimeoutException` in place of the end if the cell was stopped by
-        its time-out.
+        Where `wait` raises, this does so after the last event.
         """
         if self._first is not None:
             first, self._first = self._first, None
             return first
         if self.done:
-            self._check_timeout()
+            self._check_end()
             raise StopIteration
         return self._next(None)
 
@@ -94,12 +95,13 @@ class ExecutionHandle:
         """Read to the end.
 
         ``timeout`` seconds from now `TimeoutException` is raised, and the cell runs on.
-        Raises `ExecutionTimeoutException` if the cell was stopped by its own time-out.
+        Raises `ExecutionTimeoutException` if the cell was stopped by its own time-out, and
+        `ConnectionLostException` if it was stopped because the connection was lost.
         """
         until = None if timeout is None else time.monotonic() + timeout
         while not self.done:
             self._next(until)
-        self._check_timeout()
+        self._check_end()
         return self.execution
 
     def begin(self, open_timeout: float | None) -> Self:
@@ -139,9 +141,11 @@ class ExecutionHandle:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r}, done={self.done})"
 
-    def _check_timeout(self) -> None:
+    def _check_end(self) -> None:
         if self.execution.cause is Cause.TIMEOUT:
             raise ExecutionTimeoutException(self.execution, self._timeout)
+        if self.execution.cause is Cause.DISCONNECT and not self._background:
+            raise ConnectionLostException.for_a_while(self.execution)
 
     def _next(self, until: float | None) -> ExecutionEvent:
         try:

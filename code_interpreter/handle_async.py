@@ -75,14 +75,13 @@ class AsyncExecutionHandle:
     async def __anext__(self) -> ExecutionEvent:
         """The next event, after the callbacks for it.
 
-        Raises `ExecutionTimeoutException` in place of the end if the cell was stopped by
-        its time-out.
+        Where `wait` raises, this does so after the last event.
         """
         if self._first is not None:
             first, self._first = self._first, None
             return first
         if self.done:
-            self._check_timeout()
+            self._check_end()
             raise StopAsyncIteration
         return await self._next(None)
 
@@ -90,12 +89,13 @@ class AsyncExecutionHandle:
         """Read to the end.
 
         ``timeout`` seconds from now `TimeoutException` is raised, and the cell runs on.
-        Raises `ExecutionTimeoutException` if the cell was stopped by its own time-out.
+        Raises `ExecutionTimeoutException` if the cell was stopped by its own time-out, and
+        `ConnectionLostException` if it was stopped because the connection was lost.
         """
         until = None if timeout is None else self._connection.loop.time() + timeout
         while not self.done:
             await self._next(until)
-        self._check_timeout()
+        self._check_end()
         return self.execution
 
     async def begin(self, open_timeout: float | None) -> Self:
@@ -134,9 +134,11 @@ class AsyncExecutionHandle:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r}, done={self.done})"
 
-    def _check_timeout(self) -> None:
+    def _check_end(self) -> None:
         if self.execution.cause is Cause.TIMEOUT:
             raise ExecutionTimeoutException(self.execution, self._timeout)
+        if self.execution.cause is Cause.DISCONNECT and not self._background:
+            raise ConnectionLostException.for_a_while(self.execution)
 
     async def _next(self, until: float | None) -> ExecutionEvent:
         event = await self._receive(earlier(until, self._deadline))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 import weakref
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, overload
 
 import httpx
+from e2b import ApiParams, SandboxOnResume
 from e2b import Sandbox as BaseSandbox
 from e2b.api.client_sync import get_transport
 from e2b.sandbox.main import SandboxOpts
@@ -22,7 +24,7 @@ from code_interpreter.errors import (
     RequestTimeoutException,
     SandboxKilledException,
 )
-from code_interpreter.handle import ExecutionHandle
+from code_interpreter.handle import LATE_SECONDS, ExecutionHandle
 from code_interpreter.http_execution import run_over_http
 from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, needs_websocket
 from code_interpreter.models import (
@@ -54,6 +56,30 @@ class RunOptions(TypedDict, total=False):
     on_input: OutputHandler[InputPrompt] | None
 
 
+class _Connect(Protocol):
+    """``connect``, which E2B's annotations let return their own class."""
+
+    @overload
+    def __call__(
+        self,
+        timeout: int | None = None,
+        *,
+        on_resume: SandboxOnResume = "restore",
+        **opts: Unpack[ApiParams],
+    ) -> Sandbox: ...
+
+    @overload
+    def __call__(
+        self,
+        sandbox_id: str,
+        timeout: int | None = None,
+        logger: logging.Logger | None = None,
+        *,
+        on_resume: SandboxOnResume = "restore",
+        **opts: Unpack[ApiParams],
+    ) -> Sandbox: ...
+
+
 class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
     """An isolated machine with files, commands and stateful kernels.
 
@@ -75,6 +101,9 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         super().__init__(**opts)
         self._http_only = False
         self._connection: Connection | None = None
+
+    if TYPE_CHECKING:
+        connect: _Connect
 
     @overload
     def run_code(
@@ -266,7 +295,9 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         *,
         background: bool,
     ) -> ExecutionHandle:
-        deadline = None if timeout is None or background else time.monotonic() + timeout
+        deadline = None
+        if timeout is not None and not background:
+            deadline = time.monotonic() + timeout + LATE_SECONDS
         connection = self._connection_for(course.execution_id)
         return ExecutionHandle(
             self,

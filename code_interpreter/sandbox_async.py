@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import weakref
-from typing import Any, Literal, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, Unpack, overload
 
 import httpx
+from e2b import ApiParams, SandboxOnResume
 from e2b import AsyncSandbox as BaseSandbox
 from e2b.api.client_async import get_transport
 from e2b.sandbox.main import SandboxOpts
@@ -21,6 +23,7 @@ from code_interpreter.errors import (
     RequestTimeoutException,
     SandboxKilledException,
 )
+from code_interpreter.handle import LATE_SECONDS
 from code_interpreter.handle_async import AsyncExecutionHandle
 from code_interpreter.http_execution import run_over_http_async
 from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, needs_websocket
@@ -51,6 +54,30 @@ class AsyncRunOptions(TypedDict, total=False):
     request_timeout: float | None
     on_update: OutputHandlerWithAsync[Result] | None
     on_input: OutputHandlerWithAsync[InputPrompt] | None
+
+
+class _Connect(Protocol):
+    """``connect``, which E2B's annotations let return their own class."""
+
+    @overload
+    async def __call__(
+        self,
+        timeout: int | None = None,  # noqa: ASYNC109 - E2B's name
+        *,
+        on_resume: SandboxOnResume = "restore",
+        **opts: Unpack[ApiParams],
+    ) -> AsyncSandbox: ...
+
+    @overload
+    async def __call__(
+        self,
+        sandbox_id: str,
+        timeout: int | None = None,  # noqa: ASYNC109 - E2B's name
+        logger: logging.Logger | None = None,
+        *,
+        on_resume: SandboxOnResume = "restore",
+        **opts: Unpack[ApiParams],
+    ) -> AsyncSandbox: ...
 
 
 class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
@@ -84,6 +111,9 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
     async def _cls_connect_sandbox(cls, *args: Any, **opts: Any) -> Self:
         await embedded.prepare(cls._bound_api_params, opts)
         return await super()._cls_connect_sandbox(*args, **opts)
+
+    if TYPE_CHECKING:
+        connect: _Connect
 
     @overload
     async def run_code(
@@ -278,11 +308,9 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
         *,
         background: bool,
     ) -> AsyncExecutionHandle:
-        deadline = (
-            None
-            if cell_timeout is None or background
-            else asyncio.get_running_loop().time() + cell_timeout
-        )
+        deadline = None
+        if cell_timeout is not None and not background:
+            deadline = asyncio.get_running_loop().time() + cell_timeout + LATE_SECONDS
         connection = self._connection_for(course.execution_id)
         return AsyncExecutionHandle(
             self,
