@@ -60,8 +60,11 @@ def cache_directory() -> Path:
 
 
 @contextmanager
-def running_service() -> Iterator[Service]:
-    """A host with data of its own, on a free port, with the machine's default runtime."""
+def running_service(**settings: str) -> Iterator[Service]:
+    """A host with data of its own, on a free port, with the machine's default runtime.
+
+    ``settings`` are environment variables of the host.
+    """
     parent = Path(tempfile.mkdtemp(prefix="ci-"))  # short: unix sockets are made below it
     data = parent / "data"
     output, log = parent / "out", parent / "log"
@@ -72,7 +75,7 @@ def running_service() -> Iterator[Service]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env={**os.environ, **shared_templates()},
+            env={**os.environ, **shared_templates(), **settings},
         )
     try:
         environment = _wait(process, output, log)

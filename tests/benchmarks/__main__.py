@@ -6,25 +6,33 @@ import os
 import sys
 
 from tests.benchmarks import edge, whole_way
-from tests.benchmarks.samples import show
+from tests.benchmarks.samples import Row, show
 from tests.service import running_service
 
-_ALONE = {"edge": edge.measure}
-_ON_A_HOST = {"run_code": whole_way.run_code, "create": whole_way.create}
+
+def run_code() -> list[Row]:
+    with running_service() as service:
+        os.environ.update(service.environment)
+        return whole_way.run_code()
+
+
+def create() -> list[Row]:
+    rows = []
+    for pool_size in ("0", "4"):
+        with running_service(CODE_INTERPRETER_POOL_SIZE=pool_size) as service:
+            os.environ.update(service.environment)
+            rows += whole_way.create(pooled=pool_size != "0")
+    return rows
+
+
+BENCHMARKS = {"edge": edge.measure, "run_code": run_code, "create": create}
 
 
 def main(names: list[str]) -> None:
-    known = [*_ALONE, *_ON_A_HOST]
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        sys.exit(f"{unknown[0]!r} is not a benchmark; there are {', '.join(known)}")
-    wanted = names or known
-    rows = [row for name in wanted if name in _ALONE for row in _ALONE[name]()]
-    if any(name in _ON_A_HOST for name in wanted):
-        with running_service() as service:
-            os.environ.update(service.environment)
-            rows += [row for name in wanted if name in _ON_A_HOST for row in _ON_A_HOST[name]()]
-    show(rows)
+        sys.exit(f"{unknown[0]!r} is not a benchmark; there are {', '.join(BENCHMARKS)}")
+    show([row for name in names or BENCHMARKS for row in BENCHMARKS[name]()])
 
 
 if __name__ == "__main__":
