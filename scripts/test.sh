@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is taken, with all that it needs to be installed:
+# works in a clean checkout on Debian or Ubuntu.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
+
+say 'Debian packages'
+missing=()
+while read -r package; do
+    case $package in
+        nodejs | npm) if command -v npm >/dev/null; then continue; fi ;;
+    esac
+    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+done < <(sed 's/#.*//; /^[[:space:]]*$/d' template/debian-packages.txt)
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ]; then
+        apt-get update -q
+        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+    else
+        echo "not installed, and not root: ${missing[*]}" >&2
+    fi
+fi
+
+say 'Python packages'
+scripts/setup.sh -e '.[dev]'
+export PATH="$PWD/.venv/bin:$PATH"
+
+say 'ruff'
+ruff check .
+ruff format --check .
+
+say 'mypy'
+mypy
+
+say 'pytest'
+pytest -m 'not benchmark and not slow'
