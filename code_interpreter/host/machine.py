@@ -12,7 +12,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -230,7 +229,7 @@ def _side_channels() -> Fact:
 
 def _platform() -> Fact:
     detail = f"{platform.system()} {platform.release()} {platform.machine()}"
-    if sys.platform.startswith("linux"):
+    if platform.system() == "Linux":
         return _ok("platform", detail)
     remedy = "run the host on Linux; the client works here, set E2B_API_URL to the host"
     return Fact("platform", Standing.MISSING, detail, remedy)

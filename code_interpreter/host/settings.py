@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     max_timeout: int = Field(default=30 * 24 * 3600, gt=0)
     """The longest time a sandbox may be given at once."""
     max_sandboxes: int = Field(default=500, gt=0)
-    pool_size: int = Field(default=0, ge=0)
+    pool_size: int = Field(default=2, ge=0)
     """Sandboxes that are kept ready, so that a create need not wait for one."""
     pool_template: str = "code-interpreter-v1"
 

@@ -20,6 +20,8 @@ import httpx
 from code_interpreter.protocol.control import HostFile
 
 START_DEADLINE = 30.0
+NO_POOL = {"CODE_INTERPRETER_POOL_SIZE": "0"}
+"""Tests count the sandboxes that they made."""
 STOP_DEADLINE = 20.0
 _EXPORT = re.compile(r"export (E2B_[A-Z_]+)=(\S+)")
 
@@ -35,7 +37,7 @@ class RunningHost:
         command += ["--data-dir", str(data), "--port", "0", "--runtime", "process", *options]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                command, stdout=out, stderr=err, env={**os.environ, **(env or {})}
+                command, stdout=out, stderr=err, env={**os.environ, **NO_POOL, **(env or {})}
             )
 
     def wait_until_ready(self) -> RunningHost:

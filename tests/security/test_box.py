@@ -32,8 +32,8 @@ def _run(box: Sandbox, command: str, user: str = "root") -> str:
     try:
         result = box.commands.run(command, user=user, timeout=30)
     except CommandExitException as error:
-        return error.stdout + error.stderr
-    return result.stdout + result.stderr
+        return f"{error.stdout}{error.stderr}"
+    return f"{result.stdout}{result.stderr}"
 
 
 def _python(box: Sandbox, source: str, user: str = "root") -> str:
