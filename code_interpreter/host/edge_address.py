@@ -23,6 +23,7 @@ _INTERNAL_PATHS = {
     ),
     GATEWAY_PORT: frozenset({"/init"}),
 }
+_ENVD_PATHS = ("/files", "/health", "/filesystem.Filesystem/", "/process.Process/")
 _SANDBOX_LABEL = re.compile(r"(\d+)-([^.]*)\..+")
 _SANDBOX_ID = re.compile(r"([a-z0-9]{1,64})(?:-[a-z0-9-]{0,64})?")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -50,7 +51,14 @@ class SignedFile:
     operation: Literal["read", "write"]
 
 
-Target: TypeAlias = Api | SandboxPort | SignedFile
+@dataclass(frozen=True, slots=True)
+class TokenHolder:
+    """envd of the sandbox that has this access token."""
+
+    token: str
+
+
+Target: TypeAlias = Api | SandboxPort | SignedFile | TokenHolder
 
 
 class AddressBook:
@@ -94,7 +102,7 @@ class AddressBook:
         if sandbox_id is not None or port is not None:
             missing = "E2b-Sandbox-Id" if sandbox_id is None else "E2b-Sandbox-Port"
             raise answers.malformed(f"the header {missing} is missing", 400)
-        return _signed_file(head) or Api()
+        return _signed_file(head) or _token_holder(head) or Api()
 
     def _is_own(self, name: str) -> bool:
         if name in self._names or name == "localhost" or name.endswith(".localhost"):
@@ -184,6 +192,13 @@ def _signed_file(head: RequestHead) -> SignedFile | None:
         expiration=_expiration(fields.get("signature_expiration", [""])[0]),
         operation="read" if head.method in (b"GET", b"HEAD") else "write",
     )
+
+
+def _token_holder(head: RequestHead) -> TokenHolder | None:
+    """Older clients send envd's token and name no sandbox, as each has its own host name."""
+    token = _single(head, "X-Access-Token")
+    path = _text(head.target).partition("?")[0]
+    return TokenHolder(token) if token and path.startswith(_ENVD_PATHS) else None
 
 
 def _expiration(text: str) -> int | None:

@@ -49,6 +49,9 @@ class Routes(Protocol):
         None where the URL has none, ``expiration`` is in unix seconds.
         """
 
+    def find_by_access_token(self, token: str) -> Route | None:
+        """The sandbox with this access token: clients before 2026 name some no other way."""
+
     async def wake(self, sandbox_id: str) -> None:
         """Resume a paused sandbox; returns once it answers. Raises `WakeRefused`.
 

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from code_interpreter.host import edge_answers as answers
-from code_interpreter.host.edge_address import ENVD_PORT, AddressBook, Api, SandboxPort, SignedFile
+from code_interpreter.host.edge_address import (
+    ENVD_PORT,
+    AddressBook,
+    Api,
+    SandboxPort,
+    SignedFile,
+    TokenHolder,
+)
 from code_interpreter.host.edge_http import RequestHead
 from code_interpreter.host.edge_routes import Route, Routes, WakeRefused
 from code_interpreter.host.edge_upstream import (
@@ -51,10 +58,10 @@ class Switchboard:
         target = self._addresses.target(head)
         if isinstance(target, Api):
             return Destination(_API_KEY, None)
-        if isinstance(target, SignedFile):
-            route, port = self._signed(target), ENVD_PORT
-        else:
+        if isinstance(target, SandboxPort):
             route, port = self._live(target), target.port
+        else:
+            route, port = self._holder(target), ENVD_PORT
         _admit(head, route, port)
         return Destination((route.sandbox_id, port), route)
 
@@ -123,6 +130,15 @@ class Switchboard:
         route = self._routes.find(target.sandbox_id)
         if route is None:
             raise answers.sandbox_not_found(target.sandbox_id)
+        return route
+
+    def _holder(self, target: SignedFile | TokenHolder) -> Route:
+        """The sandbox whose token it is that was shown, or that made the signature."""
+        if isinstance(target, SignedFile):
+            return self._signed(target)
+        route = self._routes.find_by_access_token(target.token)
+        if route is None:
+            raise answers.sandbox_not_found("")
         return route
 
     def _signed(self, target: SignedFile) -> Route:

@@ -39,6 +39,13 @@ class HostRoutes:
                 return _route(record)
         return None
 
+    def find_by_access_token(self, token: str) -> Route | None:
+        given = token.encode()
+        for record in self._lifecycle.registry.visible():
+            if secrets.compare_digest((record.access_token or "").encode(), given):
+                return _route(record)
+        return None
+
     async def wake(self, sandbox_id: str) -> None:
         try:
             await self._lifecycle.wake(sandbox_id)

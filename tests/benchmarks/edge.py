@@ -63,6 +63,9 @@ class _OneSandbox:
     ) -> Route | None:
         return None
 
+    def find_by_access_token(self, token: str) -> Route | None:
+        return None
+
     async def wake(self, sandbox_id: str) -> None:
         pass
 

@@ -53,6 +53,10 @@ class Table:
                 return route
         return None
 
+    def find_by_access_token(self, token: str) -> Route | None:
+        routes = self.routes.values()
+        return next((route for route in routes if route.access_token == token), None)
+
     async def wake(self, sandbox_id: str) -> None:
         if self.refuses_to_wake:
             raise WakeRefused("it is being moved")

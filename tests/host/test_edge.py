@@ -375,6 +375,15 @@ async def test_a_signed_url_finds_its_sandbox(
     assert (await client.request(method, f"/files?{query}&signature=v1_x")).status_code == 401
 
 
+async def test_the_access_token_alone_finds_envd(client: httpx.AsyncClient) -> None:
+    token = {"X-Access-Token": "envd-secret"}
+    for path in ("/files?path=x", "/health", "/process.Process/List"):
+        assert (await client.post(path, headers=token)).json()["server"] == "envd"
+    assert (await client.get("/v2/sandboxes", headers=token)).json()["server"] == "api"
+    lost = await client.get("/health", headers={"X-Access-Token": "wrong"})
+    assert (lost.status_code, lost.json()["message"]) == (502, "The sandbox was not found")
+
+
 async def test_the_run_directory_may_have_a_long_path(tmp_path: Path) -> None:
     directory = tmp_path / ("d" * 120)
     directory.mkdir()
