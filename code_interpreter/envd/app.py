@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from code_interpreter.envd import departure
 from code_interpreter.envd.answers import answering
+from code_interpreter.envd.archives import Archives
 from code_interpreter.envd.codecs import codecs
 from code_interpreter.envd.downloads import Downloads
 from code_interpreter.envd.filesystem import Filesystem
@@ -39,7 +40,7 @@ _REFUSAL = "the access token is missing or wrong (header X-Access-Token)"
 
 def make_app(config: GuestConfig) -> ASGIApp:
     """The application of one sandbox's envd."""
-    state = State(config, default_user=config.default_user)
+    state = State.recall(config)
     Memory(config.state_directory).recall(state)
     tree, launcher = Tree(config), Launcher(config.user_namespace_fd)
     files = Filesystem(tree, Mover(launcher, state.superuser(), state.path))
@@ -61,6 +62,7 @@ def make_app(config: GuestConfig) -> ASGIApp:
 
 def _plain(state: State, tree: Tree) -> Starlette:
     status, downloads, uploads = Status(state, tree), Downloads(state, tree), Uploads(state, tree)
+    archives = Archives(state, tree)
     return Starlette(
         routes=[
             Route("/health", answering(status.health)),
@@ -70,6 +72,8 @@ def _plain(state: State, tree: Tree) -> Starlette:
             Route("/files", answering(downloads.get), methods=["GET"]),
             Route("/files", answering(uploads.post), methods=["POST"]),
             Route("/files/compose", answering(uploads.compose), methods=["POST"]),
+            Route("/files/archive", answering(archives.get), methods=["GET"]),
+            Route("/files/archive", answering(archives.post), methods=["POST"]),
         ]
     )
 

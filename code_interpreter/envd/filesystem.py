@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 
@@ -13,6 +12,7 @@ from e2b.envd.filesystem.filesystem_pb import EntryInfo
 
 from code_interpreter.envd.entries import Describer
 from code_interpreter.envd.listing import list_directory
+from code_interpreter.envd.removal import remove
 from code_interpreter.envd.tree import Tree
 from code_interpreter.envd.watching import Watch
 from code_interpreter.guest.users import User
@@ -75,10 +75,7 @@ class Filesystem:
             raise OSError(errno.EINVAL, "The root directory cannot be removed", path)
         with contextlib.suppress(FileNotFoundError):
             with _naming(path), self._tree.parent(path) as (above, name):
-                if stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
-                    shutil.rmtree(name, dir_fd=above)
-                else:
-                    os.unlink(name, dir_fd=above)
+                remove(above, name)
 
     def list(self, path: str, depth: int) -> list[EntryInfo]:
         """Depth first, names in order. A link to a directory is listed, but not entered."""

@@ -52,8 +52,12 @@ class _Level:
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor = descriptor
         self._path = path
-        self._names = iter(sorted(os.listdir(descriptor)))
         self._name = ""
+        try:
+            self._names = iter(sorted(os.listdir(descriptor)))
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def next(self, describer: Describer) -> EntryInfo | None:
         for name in self._names:

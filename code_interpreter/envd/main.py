@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 
 import uvicorn
 import uvloop
@@ -24,6 +25,7 @@ MOST_FILES = 65536
 def run(config: GuestConfig) -> None:
     """Serve until killed. To be called once, in a process without threads."""
     os.umask(0o022)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a process that does not read is no reason
     _raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config))

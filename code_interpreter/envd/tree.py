@@ -137,6 +137,11 @@ class Tree:
 
     # --- directories ----------------------------------------------------------------------
 
+    def is_closed(self, descriptor: int) -> bool:
+        """Whether a directory is made up by the kernel, or the supervisors' own."""
+        place = self.where(descriptor) + "/"
+        return place.startswith(("/proc/", "/sys/", self._private + "/"))
+
     def make_directories(self, path: str, user: User) -> None:
         """The directory and what is missing above it, the user's, mode 0755."""
         missing: list[str] = []
@@ -179,6 +184,11 @@ class Tree:
         """Make it the user's. Without isolation it is so already, or never can be."""
         if self._owns_files or os.fstat(descriptor).st_uid == user.uid:
             os.fchown(descriptor, user.uid, user.gid)
+
+    def give_link(self, above: int, name: str, user: User) -> None:
+        """As `give`, a symbolic link in an open directory."""
+        if self._owns_files:
+            os.chown(name, user.uid, user.gid, dir_fd=above, follow_symlinks=False)
 
 
 def _follow(path: str) -> int:

@@ -1,0 +1,401 @@
+"""``sandbox.commands`` of E2B's Python client against a real sandbox."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from e2b import (
+    AuthenticationException,
+    CommandExitException,
+    InvalidArgumentException,
+    NotFoundException,
+    Sandbox,
+    SandboxException,
+    TimeoutException,
+)
+
+from tests.service import Service
+
+
+@pytest.fixture(scope="module")
+def box(service: Service) -> Iterator[Sandbox]:
+    envs = {"GLOBAL": "global", "BOTH": "global"}
+    made = Sandbox.create(timeout=600, envs=envs, **service.options)
+    yield made
+    made.kill()
+
+
+def is_alive(box: Sandbox, pid: int) -> bool:
+    done = box.commands.run(f"kill -0 {pid} 2>/dev/null && echo yes || echo no", user="root")
+    return done.stdout == "yes\n"
+
+
+def wait_until_dead(box: Sandbox, pid: int) -> None:
+    deadline = time.monotonic() + 5
+    while is_alive(box, pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# --- what it answers --------------------------------------------------------------------
+
+
+def test_outputs_and_exit_code(box: Sandbox) -> None:
+    done = box.commands.run("echo out; echo err >&2")
+    assert (done.stdout, done.stderr, done.exit_code, done.error) == ("out\n", "err\n", 0, None)
+
+
+def test_an_exit_code_other_than_zero(box: Sandbox) -> None:
+    with pytest.raises(CommandExitException) as caught:
+        box.commands.run("echo half; exit 42")
+    assert caught.value.exit_code == 42
+    assert caught.value.error == "exit status 42"
+    assert caught.value.stdout == "half\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("KILL", "signal: killed"),
+        ("TERM", "signal: terminated"),
+        ("SEGV", "signal: segmentation fault"),
+        ("USR1", "signal: user defined signal 1"),
+        ("RTMIN+3", "signal: signal 37"),
+    ],
+)
+def test_the_end_by_a_signal(box: Sandbox, name: str, words: str) -> None:
+    with pytest.raises(CommandExitException) as caught:
+        box.commands.run(f"ulimit -c 0; kill -{name} $$")
+    assert caught.value.exit_code == -1
+    assert caught.value.error == words
+
+
+def test_output_that_is_not_utf_8(box: Sandbox) -> None:
+    assert box.commands.run(r"printf 'a\xff\xfeb'").stdout == "a\ufffd\ufffdb"
+
+
+def test_a_character_in_two_pieces(box: Sandbox) -> None:
+    done = box.commands.run(r"printf '\xe2'; sleep 0.1; printf '\x82\xac'")
+    assert done.stdout == "€"
+
+
+def test_output_comes_as_it_is_made(box: Sandbox) -> None:
+    seen: list[float] = []
+    box.commands.run(
+        "for n in 1 2 3; do echo $n; sleep 0.3; done",
+        on_stdout=lambda _: seen.append(time.monotonic()),
+    )
+    assert len(seen) == 3
+    assert seen[2] - seen[0] > 0.4
+
+
+def test_a_program_that_is_not_there(box: Sandbox) -> None:
+    with pytest.raises(CommandExitException) as caught:
+        box.commands.run("no-such-program")
+    assert caught.value.exit_code == 127
+
+
+def test_the_end_waits_for_who_holds_the_output(box: Sandbox) -> None:
+    done = box.commands.run("(sleep 0.5; echo late) & echo early")
+    assert done.stdout == "early\nlate\n"
+
+
+def test_a_gigabyte_of_output(box: Sandbox) -> None:
+    size = 0
+
+    def count(text: str) -> None:
+        nonlocal size
+        size += len(text)
+
+    handle = box.commands.run(
+        "head -c 1000000000 /dev/zero | tr '\\0' x", background=True, timeout=0
+    )
+    before = supervisors_memory(box)
+    handle._stdout_chunks = Dropping()  # the client keeps all of it otherwise
+    handle.wait(on_stdout=count)
+    assert size == 1_000_000_000
+    assert supervisors_memory(box) - before < 32 * 1024 * 1024
+
+
+class Dropping(list[str]):
+    def append(self, _: str) -> None:
+        pass
+
+
+def supervisors_memory(box: Sandbox) -> int:
+    """Bytes of their own that init's children have; root of the sandbox may see that much."""
+    script = "grep -l '^PPid:.1$' /proc/[0-9]*/status | xargs grep -h RssAnon"
+    lines = box.commands.run(script, user="root").stdout.splitlines()
+    return sum(int(line.split()[1]) for line in lines) * 1024
+
+
+# --- how it is started ------------------------------------------------------------------
+
+
+def test_a_login_shell(box: Sandbox) -> None:
+    done = box.commands.run("shopt -q login_shell && echo login; echo $0")
+    assert done.stdout == "login\n/bin/bash\n"
+
+
+@pytest.mark.parametrize(("user", "home"), [("user", "/home/user"), ("root", "/root")])
+def test_users(box: Sandbox, user: str, home: str) -> None:
+    done = box.commands.run("whoami; echo $USER $LOGNAME; echo $HOME; pwd", user=user)
+    assert done.stdout == f"{user}\n{user} {user}\n{home}\n{home}\n"
+
+
+def test_the_default_user(box: Sandbox) -> None:
+    assert box.commands.run("id -un; id -gn").stdout == "user\nuser\n"
+
+
+def test_an_account_made_by_the_user(box: Sandbox) -> None:
+    box.commands.run("useradd --create-home somebody", user="root")
+    assert box.commands.run("whoami; pwd", user="somebody").stdout == "somebody\n/home/somebody\n"
+
+
+@pytest.mark.parametrize("user", ["nobody-here", "user:x", "../root", "ü"])
+def test_an_unknown_user(box: Sandbox, user: str) -> None:
+    name = user.partition(":")[0]
+    if name == "user":
+        assert box.commands.run("whoami", user=user).stdout == "user\n"
+        return
+    with pytest.raises(AuthenticationException, match=f"invalid username: '{name}'"):
+        box.commands.run("true", user=user)
+
+
+def test_sudo(box: Sandbox) -> None:
+    assert box.commands.run("sudo whoami").stdout == "root\n"
+
+
+def test_environment(box: Sandbox) -> None:
+    script = "echo $GLOBAL $BOTH $OWN $E2B_SANDBOX $E2B_SANDBOX_ID"
+    done = box.commands.run(script, envs={"BOTH": "own", "OWN": "a 'b' \"c\" $d\n\te"})
+    assert done.stdout.split() == [
+        "global",
+        "own",
+        "a",
+        "'b'",
+        '"c"',
+        "$d",
+        "e",
+        "true",
+        box.sandbox_id,
+    ]
+
+
+def test_a_command_s_variables_do_not_get_through_sudo(box: Sandbox) -> None:
+    done = box.commands.run("sudo printenv SECRET || echo none", envs={"SECRET": "x"})
+    assert done.stdout == "none\n"
+
+
+def test_where_the_sandbox_is_told(box: Sandbox) -> None:
+    done = box.commands.run("cat /run/e2b/.E2B_SANDBOX /run/e2b/.E2B_SANDBOX_ID")
+    assert done.stdout == f"true{box.sandbox_id}"
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A\0"])
+def test_a_variable_that_cannot_be(box: Sandbox, name: str) -> None:
+    with pytest.raises(InvalidArgumentException, match="name of a variable"):
+        box.commands.run("true", envs={name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("cwd", "where"),
+    [
+        ("/tmp", "/tmp"),
+        ("~", "/home/user"),
+        ("~/deep", "/home/user/deep"),
+        ("deep", "/home/user/deep"),
+        ("/usr/../tmp/.", "/tmp"),
+    ],
+)
+def test_working_directories(box: Sandbox, cwd: str, where: str) -> None:
+    box.files.make_dir("deep")
+    assert box.commands.run("pwd", cwd=cwd).stdout == where + "\n"
+
+
+def test_a_working_directory_that_is_not_there(box: Sandbox) -> None:
+    with pytest.raises(InvalidArgumentException, match="cwd '/no/such' does not exist"):
+        box.commands.run("true", cwd="/no/such")
+
+
+def test_a_working_directory_that_is_a_file(box: Sandbox) -> None:
+    with pytest.raises(InvalidArgumentException, match="cwd '/etc/passwd': not a directory"):
+        box.commands.run("true", cwd="/etc/passwd")
+
+
+def test_a_working_directory_is_not_code(box: Sandbox) -> None:
+    name = "a'; touch /tmp/pwned; '\n$(touch /tmp/pwned)"
+    box.files.make_dir(name)
+    assert box.commands.run("pwd", cwd=name).stdout == f"/home/user/{name}\n"
+    assert not box.files.exists("/tmp/pwned")
+
+
+def test_no_descriptors_of_envd(box: Sandbox) -> None:
+    done = box.commands.run("ls -l /proc/self/fd | awk 'NR > 1 {print $9}'")
+    assert done.stdout.split() == ["0", "1", "2", "3"]  # 3 is ls reading
+
+
+def test_the_file_mode_mask(box: Sandbox) -> None:
+    assert box.commands.run("umask").stdout == "0022\n"
+
+
+# --- in the background ------------------------------------------------------------------
+
+
+def test_listing_and_killing(box: Sandbox) -> None:
+    handle = box.commands.run("sleep 100", background=True, envs={"A": "b"}, cwd="/tmp")
+    (info,) = [each for each in box.commands.list() if each.pid == handle.pid]
+    assert (info.cmd, info.args) == ("/bin/bash", ["-l", "-c", "sleep 100"])
+    assert (info.envs, info.cwd, info.tag) == ({"A": "b"}, "/tmp", None)
+    assert is_alive(box, handle.pid)
+    assert handle.kill() is True
+    wait_until_dead(box, handle.pid)
+    assert handle.kill() is False
+    assert handle.pid not in [each.pid for each in box.commands.list()]
+    with pytest.raises(CommandExitException) as caught:
+        handle.wait()
+    assert (caught.value.exit_code, caught.value.error) == (-1, "signal: killed")
+
+
+def test_a_pid_that_envd_did_not_start(box: Sandbox) -> None:
+    assert box.commands.kill(1) is False
+    with pytest.raises(NotFoundException, match="process with pid 1 not found"):
+        box.commands.connect(1)
+
+
+def test_a_client_that_leaves_does_not_end_it(box: Sandbox) -> None:
+    handle = box.commands.run(
+        "for n in $(seq 200); do echo $n; sleep 0.02; done; echo end > left", background=True
+    )
+    handle.disconnect()
+    deadline = time.monotonic() + 15
+    while not box.files.exists("left"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_client_that_leaves_a_flood_does_not_hold_it_up(box: Sandbox) -> None:
+    handle = box.commands.run("yes | head -c 50000000; echo end > flooded", background=True)
+    handle.disconnect()
+    deadline = time.monotonic() + 15
+    while not box.files.exists("flooded"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_connecting_to_what_runs(box: Sandbox) -> None:
+    started = box.commands.run("for n in 1 2 3 4 5; do sleep 0.2; echo $n; done", background=True)
+    joined = box.commands.connect(started.pid)
+    assert joined.wait().stdout == started.wait().stdout == "1\n2\n3\n4\n5\n"
+
+
+def test_connecting_late(box: Sandbox) -> None:
+    handle = box.commands.run("exit 7", background=True)
+    handle.disconnect()
+    time.sleep(1)
+    with pytest.raises(CommandExitException) as caught:
+        box.commands.connect(handle.pid).wait()
+    assert caught.value.exit_code == 7
+
+
+def test_nothing_is_left_of_finished_commands(box: Sandbox) -> None:
+    for _ in range(3):
+        box.commands.run("sleep 0.01 & true")
+    done = box.commands.run("ps -eo stat= | grep -c Z || true")
+    assert done.stdout == "0\n"
+
+
+# --- input ------------------------------------------------------------------------------
+
+
+def test_input_and_its_end(box: Sandbox) -> None:
+    handle = box.commands.run("cat", background=True, stdin=True)
+    box.commands.send_stdin(handle.pid, "hello ")
+    handle.send_stdin("wörld\n")
+    handle.close_stdin()
+    assert handle.wait().stdout == "hello wörld\n"
+
+
+def test_no_input(box: Sandbox) -> None:
+    assert box.commands.run("cat; readlink /proc/self/fd/0").stdout == "/dev/null\n"
+
+
+def test_much_input(box: Sandbox) -> None:
+    handle = box.commands.run("wc -c", background=True, stdin=True, timeout=0)
+    for _ in range(5):
+        handle.send_stdin("x" * 2_000_000)
+    handle.close_stdin()
+    assert handle.wait().stdout == "10000000\n"
+
+
+def test_input_from_two_sides_is_not_mixed(box: Sandbox) -> None:
+    handle = box.commands.run("sleep 0.5; cat | tr -s ab | wc -c", background=True, stdin=True)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(handle.send_stdin, letter * 300_000) for letter in "ab"]:
+            done.result()
+    handle.close_stdin()
+    assert handle.wait().stdout == "2\n"
+
+
+def test_input_after_the_end(box: Sandbox) -> None:
+    handle = box.commands.run("exec <&-; sleep 3", background=True, stdin=True)
+    time.sleep(0.3)
+    with pytest.raises(SandboxException, match="does not read its stdin"):
+        handle.send_stdin("x")
+    handle.close_stdin()
+    with pytest.raises(SandboxException, match="stdin is closed"):
+        handle.send_stdin("x")
+    handle.kill()
+
+
+def test_input_that_was_not_asked_for(box: Sandbox) -> None:
+    handle = box.commands.run("sleep 100", background=True)
+    with pytest.raises(SandboxException, match="without stdin"):
+        handle.send_stdin("x")
+    handle.kill()
+
+
+# --- time-outs --------------------------------------------------------------------------
+
+
+def test_the_time_out_kills_it(box: Sandbox) -> None:
+    with pytest.raises(TimeoutException):
+        box.commands.run("echo $$ > timed-out; exec sleep 100", timeout=1)
+    wait_until_dead(box, int(box.files.read("timed-out")))
+
+
+def test_the_time_out_counts_for_a_flood_too(box: Sandbox) -> None:
+    with pytest.raises(TimeoutException):
+        box.commands.run("echo $$ > flood; exec yes", timeout=1, on_stdout=lambda _: None)
+    wait_until_dead(box, int(box.files.read("flood")))
+
+
+def test_the_time_out_counts_for_who_left(box: Sandbox) -> None:
+    handle = box.commands.run("exec sleep 100", background=True, timeout=1)
+    handle.disconnect()
+    wait_until_dead(box, handle.pid)
+
+
+def test_no_time_out(box: Sandbox) -> None:
+    assert box.commands.run("sleep 1.2; echo done", timeout=0).stdout == "done\n"
+
+
+# --- many -------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+def test_two_hundred_at_once(box: Sandbox) -> None:
+    barrier = threading.Barrier(50)
+
+    def run(number: int) -> str:
+        if number < 50:
+            barrier.wait(30)
+        return box.commands.run(f"sleep 0.2; echo {number}").stdout
+
+    with ThreadPoolExecutor(200) as pool:
+        assert list(pool.map(run, range(200))) == [f"{number}\n" for number in range(200)]
+    assert [info for info in box.commands.list() if "sleep 0.2" in info.args[-1]] == []
