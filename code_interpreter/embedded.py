@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Unpack, cast
@@ -66,8 +67,22 @@ class EmbeddedByDefault(ClientFactory):
         if not is_wanted(params):
             return params
         host = find_or_start()
+        _keep_from_proxies(host)
         where = {"api_url": host.url, "sandbox_url": host.url, "api_key": host.api_key}
         return cast(ApiParams, {**params, **where})
+
+
+def _keep_from_proxies(host: HostFile) -> None:
+    """A proxy of the environment cannot reach this machine's loopback address for us.
+
+    The SDK's transports take it from the environment alone, so that is where it is said.
+    """
+    name = urlsplit(host.url).hostname or ""
+    if not any(urllib.request.getproxies_environment().values()):
+        return
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if excepted != "*" and name not in excepted.split(","):
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{excepted},{name}".lstrip(",")
 
 
 _known: tuple[Path, tuple[int, int], HostFile] | None = None

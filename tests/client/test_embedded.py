@@ -69,6 +69,23 @@ def test_a_host_is_started_and_found_again(data: Path) -> None:
     assert Sandbox.list().next_items() == []
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_it(data: Path) -> None:
+    code = (
+        "import os; from code_interpreter import Sandbox\n"
+        "print(Sandbox.list().next_items(), os.environ['no_proxy'])"
+    )
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **proxies, "NO_PROXY": "example.org"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert run.stdout == "[] example.org,127.0.0.1\n"
+
+
 def test_ten_programs_at_once_start_one_host(data: Path) -> None:
     code = "from code_interpreter.embedded import find_or_start; print(find_or_start().pid)"
     programs = [
