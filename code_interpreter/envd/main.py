@@ -9,6 +9,7 @@ import signal
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from code_interpreter.envd.app import make_app
 from code_interpreter.guest.config import GuestConfig, listening_socket
@@ -38,20 +39,22 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _serve(config: GuestConfig) -> None:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_app(config),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACE,
-            server_header=False,
-        )
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+        server_header=False,
     )
+
+
+async def _serve(config: GuestConfig) -> None:
+    server = uvicorn.Server(server_config(make_app(config)))
     listener = listening_socket(config.listen_fd, config.listen_path)
     async with asyncio.TaskGroup() as group:
         ports = None

@@ -62,7 +62,7 @@ def _make_gateway(config: GuestConfig) -> Gateway:
     return gateway
 
 
-def make_application(gateway: Gateway) -> Application:
+def make_application(gateway: Gateway | None) -> Application:
     arguments = {"gateway": gateway}
     return Application(
         [

@@ -59,7 +59,9 @@ class ForkServer:
 
     def _warm_up(self) -> None:
         for name in self._config.modules:
-            importlib.import_module(name)
+            module = importlib.import_module(name)
+            if hasattr(module, "warm_up"):
+                module.warm_up()
         if self._config.kernel_directory is not None:
             sys.path.append(self._config.kernel_directory)
             importlib.import_module("kernel_start").warm_up()

@@ -234,8 +234,8 @@ def _view_config(data: Path, template: PreparedTemplate, ids: IdGrant, *, warm: 
     if not python_is_in_usr():
         binds["/opt/python"] = str(Path(sys.base_prefix).resolve())
     warm_modules = (
-        "code_interpreter.envd.main",
-        "code_interpreter.gateway.main",
+        "code_interpreter.envd.warmth",
+        "code_interpreter.gateway.warmth",
         "code_interpreter.guest.launch",
     )
     return ViewConfig(

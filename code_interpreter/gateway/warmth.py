@@ -1,0 +1,37 @@
+"""What the gateway goes through once so that its forks find everything in memory and in use.
+
+Memory that is written after a fork is a copy of its own; what is made before is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+
+from code_interpreter.gateway.main import make_application
+
+DEADLINE = 10.0
+"""Seconds for the one request."""
+
+
+def warm_up() -> None:
+    """Answer a request over a pair of sockets; no thread, kernel or file is made."""
+    asyncio.run(_answer_once())
+
+
+async def _answer_once() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    server = HTTPServer(make_application(None))
+    server.handle_stream(IOStream(theirs), ("sandbox", 0))
+    loop = asyncio.get_running_loop()
+    request = b"GET /health HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"
+    with ours:
+        async with asyncio.timeout(DEADLINE):
+            await loop.sock_sendall(ours, request)
+            while await loop.sock_recv(ours, 4096):
+                pass
+    await server.close_all_connections()
