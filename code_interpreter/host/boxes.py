@@ -155,6 +155,18 @@ class Boxes:
                 return replace(record, template=template, box=box)
         return None
 
+    async def _make_ready(self, template: str, limits: Limits) -> Record:
+        """A box that has answered once: its code is in memory, so it answers sooner next time."""
+        made = await self.make(template, limits)
+        try:
+            await self.introduce(made)
+            record = made.moved(Phase.POOLED)
+            await self._registry.put(record)
+        except BaseException:
+            await self.discard_shielded(made)
+            raise
+        return record
+
     async def keep_ready(self, template: str, limits: Limits, size: int) -> None:
         """Keep so many boxes of one kind ready, until cancelled."""
         while True:
@@ -162,8 +174,7 @@ class Boxes:
             try:
                 files = (await self._templates.prepare(template, _log.info)).directory
                 while len(self._ready) < size:
-                    record = (await self.make(template, limits)).moved(Phase.POOLED)
-                    await self._registry.put(record)
+                    record = await self._make_ready(template, limits)
                     self._ready.append((record, files))
             except Exception as error:
                 _log.warning("no sandbox could be made ready: %s", error)
