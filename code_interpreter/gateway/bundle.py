@@ -39,15 +39,6 @@ def from_mime(data: dict[str, Any]) -> Bundle:
 def _as_text(name: str, value: Any) -> str:
     """Notebook formats allow a list of lines; base64 comes with line breaks from some kernels."""
     text = "".join(map(str, value)) if isinstance(value, list) else str(value)
-    return "".join(text.split()) if name in _BASE64 else text
-
-
-def size_of(value: Any) -> int:
-    """About how many bytes ``value`` takes as JSON."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(len(str(key)) + size_of(item) + 4 for key, item in value.items())
-    if isinstance(value, list):
-        return sum(size_of(item) + 1 for item in value)
-    return 8
+    if name in _BASE64 and "\n" in text:
+        return text.replace("\n", "")
+    return text

@@ -438,7 +438,7 @@ class Execution:
 
     def _on_result(self, message: KernelMessage, now: float) -> list[Output]:
         data = message.content.get("data") or {}
-        if not self._fits(data):
+        if not self._fits(message.size):
             return []
         return [
             ResultEvent(
@@ -452,13 +452,12 @@ class Execution:
     def _on_update(self, message: KernelMessage, now: float) -> list[Output]:
         display_id = _display_id(message)
         data = message.content.get("data") or {}
-        if display_id is None or not self._fits(data):
+        if display_id is None or not self._fits(message.size):
             return []
         made = bundle.from_mime(data)
         return [DisplayUpdate(**self._next(), display_id=display_id, bundle=made)]
 
-    def _fits(self, data: dict[str, Any]) -> bool:
-        size = bundle.size_of(data)
+    def _fits(self, size: int) -> bool:
         if size > MAX_RESULT_BYTES or self._result_bytes + size > MAX_RESULTS_BYTES:
             self._omitted_results += 1
             return False

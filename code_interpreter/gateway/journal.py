@@ -1,8 +1,8 @@
 """The numbered events of one execution: kept for whoever reads them, now or again later.
 
-The latest stay in memory, older ones go to a file. When the file cannot be written (a full
-disk), events stay in memory up to `HARD_BYTES`; then the journal is `full`, and whoever
-fills it should stop.
+The latest stay in memory, older ones go to a file, and a while after the end nearly all of
+them do. When the file cannot be written (a full disk), events stay in memory up to
+`HARD_BYTES`; then the journal is `full`, and whoever fills it should stop.
 """
 
 from __future__ import annotations
@@ -22,23 +22,36 @@ from code_interpreter.protocol.executions import (
     gateway_message,
 )
 
-MEMORY_BYTES = 256 << 10
+MEMORY_BYTES = 4 << 20
+SETTLED_BYTES = 32 << 10
+SETTLE_SECONDS = 2.0
+"""After the end, for readers to read from memory."""
 HARD_BYTES = 8 << 20
 
 
 class Entry:
-    """An event, and its frame once somebody asked for it."""
+    """An event and its frame; each is made from the other when somebody asks for it."""
 
-    __slots__ = ("_text", "event")
+    __slots__ = ("_event", "_text", "size")
 
-    def __init__(self, event: ExecutionEvent, text: str | None = None) -> None:
-        self.event = event
+    def __init__(self, event: ExecutionEvent | None, text: str | None = None) -> None:
+        self._event = event
         self._text = text
+        self.size = 0 if event is None else _size(event)
+
+    @property
+    def event(self) -> ExecutionEvent:
+        if self._event is None:
+            event = gateway_message.validate_json(self.text)
+            assert not isinstance(event, Refused)
+            self._event = event
+        return self._event
 
     @property
     def text(self) -> str:
         if self._text is None:
-            self._text = encode(self.event)
+            assert self._event is not None
+            self._text = encode(self._event)
         return self._text
 
 
@@ -62,12 +75,20 @@ class Journal:
     def append(self, event: ExecutionEvent) -> None:
         entry = Entry(event)
         self._recent.append(entry)
-        self._recent_bytes += _size(event)
+        self._recent_bytes += entry.size
         self.last_seq = event.seq
-        self.ended = isinstance(event, EndOfExecution)
-        while self._recent_bytes > MEMORY_BYTES and len(self._recent) > 1 and self._move_oldest():
-            pass
+        self._move_down_to(MEMORY_BYTES)
+        if isinstance(event, EndOfExecution):
+            self.ended = True
+            if self._recent_bytes > SETTLED_BYTES:
+                loop = asyncio.get_running_loop()
+                loop.call_later(SETTLE_SECONDS, self._move_down_to, SETTLED_BYTES)
         self._wake()
+
+    def _move_down_to(self, limit: int) -> None:
+        """Write events to the file until no more than ``limit`` bytes of them are in memory."""
+        while self._recent_bytes > limit and len(self._recent) > 1 and self._move_oldest():
+            pass
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -88,7 +109,7 @@ class Journal:
             return False
         self._offsets.append(self._offsets[-1] + len(data))
         self._recent.popleft()
-        self._recent_bytes -= _size(entry.event)
+        self._recent_bytes -= entry.size
         return True
 
     def _write(self, data: bytes) -> None:
@@ -108,9 +129,7 @@ class Journal:
         start, end = self._offsets[seq - 1], self._offsets[seq]
         assert self._file is not None
         text = os.pread(self._file, end - start, start).decode().rstrip("\n")
-        event = gateway_message.validate_json(text)
-        assert not isinstance(event, Refused)
-        return Entry(event, text)
+        return Entry(None, text)
 
     async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
         """Events after number ``after``, up to the last one."""

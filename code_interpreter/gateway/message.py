@@ -34,6 +34,8 @@ class KernelMessage:
     header: dict[str, Any] = field(default_factory=dict)
     parent: dict[str, Any] = field(default_factory=dict)
     buffers: tuple[bytes, ...] = ()
+    size: int = 0
+    """Bytes of the content as it came."""
 
 
 class Codec:
@@ -96,6 +98,7 @@ class Codec:
             header=head,
             parent=parent_head,
             buffers=tuple(frames[start + 6 :]),
+            size=len(content),
         )
 
     def _sign(self, parts: list[bytes]) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic_core import to_json
+
 from code_interpreter.protocol.executions import (
     EndOfExecution,
     ErrorEvent,
@@ -25,7 +27,12 @@ KEEPALIVE = b'{"type": "keepalive"}\n'
 def line(event: ExecutionEvent) -> bytes | None:
     """None for events that have no form here."""
     fields = _fields(event)
-    return None if fields is None else (json.dumps(fields) + "\n").encode("ascii")
+    return None if fields is None else _ascii(fields) + b"\n"
+
+
+def _ascii(fields: dict[str, Any]) -> bytes:
+    data = to_json(fields)
+    return data if data.isascii() else json.dumps(fields).encode("ascii")
 
 
 def _fields(event: ExecutionEvent) -> dict[str, Any] | None:

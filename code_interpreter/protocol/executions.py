@@ -286,4 +286,7 @@ gateway_message: TypeAdapter[GatewayMessage] = TypeAdapter(GatewayMessage)
 
 def encode(message: BaseModel) -> str:
     """The text frame of a message: ASCII-only JSON, absent fields left out."""
+    text = message.model_dump_json(by_alias=True, exclude_none=True)
+    if text.isascii():  # far quicker than escaping, for pictures above all
+        return text
     return message.model_dump_json(by_alias=True, exclude_none=True, ensure_ascii=True)

@@ -134,6 +134,9 @@ class SandboxKernel(IPythonKernel):
 
     def _take_back_streams(self) -> None:
         """A cell may leave its own objects in ``sys.stdout``; the next one starts afresh."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
         sys.stdout, sys.stderr = self._stdout, self._stderr
 
     def finish_metadata(

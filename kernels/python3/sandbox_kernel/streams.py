@@ -16,6 +16,7 @@ import struct
 import termios
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,10 +40,12 @@ class Output:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._lock = threading.RLock()
-        self._chunks: list[tuple[str, str]] = []
+        self._chunks: deque[tuple[str, str]] = deque()
         self._size = 0
+        self._woken = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._pipes: dict[int, tuple[str, Any]] = {}
+        self._write_ends: list[int] = []
         self._in_child = False
         self._looked = 0.0
         os.register_at_fork(after_in_child=self._forked)
@@ -58,7 +61,7 @@ class Output:
             read, write = os.pipe2(os.O_CLOEXEC)
             fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             os.dup2(write, target, inheritable=True)
-            os.close(write)
+            self._write_ends.append(write)  # open for good: the pipe never reports its end
             self._pipes[read] = (name, codecs.getincrementaldecoder("utf-8")("replace"))
         threading.Thread(target=self._serve, name="Output", daemon=True).start()
 
@@ -66,34 +69,31 @@ class Output:
         if self._in_child:
             os.write(_NAMES.index(name) + 1, text.encode("utf-8", "replace"))
             return
-        with self._lock:
-            if not self._chunks or time.monotonic() - self._looked > _LOOK_AGAIN:
+        if time.monotonic() - self._looked > _LOOK_AGAIN:
+            with self._lock:
                 self._take_in()  # what programs have written before comes first
-            first = not self._chunks
-            self._append(name, text)
-            full = self._size >= FULL
-        if full:
-            self.flush()
-        elif first:
-            os.write(self._wake_write, b"x")
-
-    def _append(self, name: str, text: str) -> None:
-        self._chunks.append((name, text))
+        self._chunks.append((name, text))  # a deque needs no lock for this
         self._size += len(text)
+        if self._size >= FULL:
+            self.flush()
+        elif not self._woken:
+            self._woken = True
+            os.write(self._wake_write, b"x")
 
     def flush(self) -> None:
         """Send what was written."""
         if self._in_child:
             return
         with self._lock:
-            chunks, self._chunks, self._size = self._chunks, [], 0
+            self._size = 0
+            chunks = [self._chunks.popleft() for _ in range(len(self._chunks))]
             sent = 0
             try:
                 for name, text, end in _merged(chunks):
                     sent = end
                     self._send(name, text)
             except BaseException:  # an interrupt: what was not sent yet stays
-                self._chunks[:0] = chunks[sent:]
+                self._chunks.extendleft(reversed(chunks[sent:]))
                 raise
 
     def drain(self) -> None:
@@ -124,6 +124,7 @@ class Output:
                 else:
                     self._read(descriptor)
             time.sleep(DELAY)
+            self._woken = False
             self.flush()
 
     def _read(self, descriptor: int) -> None:
@@ -132,7 +133,8 @@ class Output:
             if available := _readable_bytes(descriptor):
                 text = decoder.decode(os.read(descriptor, min(available, _READ)))
                 if text:
-                    self._append(name, text)
+                    self._chunks.append((name, text))
+                    self._size += len(text)
 
     def _forked(self) -> None:
         self._in_child = True

@@ -45,7 +45,17 @@ def values(column: Any) -> list[Any]:
     kind = getattr(column.dtype, "kind", "O")
     if kind in "biu" and not column.hasnans:
         return list(column.tolist())
+    if kind == "f" and isinstance(column.dtype, sys.modules["numpy"].dtype):
+        return _floats(column.to_numpy())
     return [plain(value) for value in column.tolist()]
+
+
+def _floats(array: Any) -> list[Any]:
+    finite = sys.modules["numpy"].isfinite(array)
+    numbers: list[Any] = array.tolist()
+    if finite.all():
+        return numbers
+    return [number if good else None for number, good in zip(numbers, finite, strict=True)]
 
 
 def plain(value: Any) -> Any:
