@@ -105,6 +105,8 @@ class Lifecycle:
             for record in self.registry.everything()
             if end_sandboxes or record.phase not in VISIBLE
         ]
+        if doomed:
+            _log.info("stopping: %d sandboxes end with this host", len(doomed))
         async with asyncio.TaskGroup() as group:
             for record in doomed:
                 self.on_unreachable(record.sandbox_id)

@@ -122,6 +122,7 @@ async def _running(
         reservation = stack.enter_context(_reserve(settings.host, settings.port))
         port = reservation.getsockname()[1]
         domain = settings.domain or f"localhost:{port}"
+        _warn_if_reachable(settings.host)
         await runtime.start()
         stack.push_async_callback(runtime.stop)
         lifecycle = Lifecycle(settings, runtime, store, templates)
@@ -163,6 +164,16 @@ def _port_unusable(host: str, port: int, error: OSError) -> PortUnusable:
         f"port {port} of {host} cannot be listened on ({error.strerror}): choose another one "
         "with --port, or --port 0 for any free one"
     )
+
+
+def _warn_if_reachable(host: str) -> None:
+    with contextlib.suppress(ValueError):
+        if not ipaddress.ip_address(host).is_loopback:
+            _log.warning(
+                "listening on %s: whoever reaches this machine reaches this host, and the key "
+                "goes over the network in clear; put a proxy with TLS in front",
+                host,
+            )
 
 
 def _name_to_call(host: str) -> str:
