@@ -29,6 +29,7 @@ from code_interpreter import (
     embedded,
 )
 from code_interpreter.protocol.control import HostFile
+from tests.service import shared_templates
 
 VARIABLES = ("E2B_API_KEY", "E2B_API_URL", "E2B_DOMAIN", "E2B_SANDBOX_URL", "E2B_DEBUG")
 STOP_SECONDS = 20
@@ -67,6 +68,22 @@ def test_a_host_is_started_and_found_again(data: Path) -> None:
     assert (data / "host.log").stat().st_mode & 0o777 == 0o600
     assert os.getsid(host.pid) == host.pid
     assert Sandbox.list().next_items() == []
+
+
+@pytest.mark.usefixtures("service")  # which prepares the template that is shared
+def test_the_promise_of_the_readme(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CODE_INTERPRETER_RUNTIME")
+    for name, value in shared_templates().items():
+        monkeypatch.setenv(name, value)
+    code = "from code_interpreter import Sandbox; print(Sandbox.create().run_code('1+1').text)"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=50
+    )
+    assert (run.stdout, run.returncode) == ("2\n", 0), run.stderr
+    with Sandbox.create() as sandbox:
+        assert sandbox.run_code("1 + 1").text == "2"
+        assert sandbox.commands.run("echo hi").stdout == "hi\n"
+    assert len(Sandbox.list().next_items()) == 1
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_it(data: Path) -> None:
