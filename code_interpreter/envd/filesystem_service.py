@@ -98,7 +98,8 @@ class FilesystemService(FilesystemProtocol):
             stack.enter_context(departure.current.get().calls(watch.close))
             yield _start_message()
             while not gone.is_set():
-                changes = await watch.changes(idle)
+                with refusals():
+                    changes = await watch.changes(idle)
                 for change in changes:
                     event = await self._encode(watch, change, with_entry=request.include_entry)
                     yield _change_message(event)
@@ -110,7 +111,7 @@ class FilesystemService(FilesystemProtocol):
     ) -> CreateWatcherResponse:
         if len(self._watches) >= MOST_WATCHERS:
             raise ConnectError(
-                Code.RESOURCE_EXHAUSTED, f"there are {MOST_WATCHERS} watchers; remove some"
+                Code.FAILED_PRECONDITION, f"there are {MOST_WATCHERS} watchers; remove some"
             )
         watch = await self._watch(request, ctx)
         watcher_id = "w" + secrets.token_hex(8)
@@ -121,7 +122,8 @@ class FilesystemService(FilesystemProtocol):
         self, request: GetWatcherEventsRequest, ctx: Context
     ) -> GetWatcherEventsResponse:
         watch, with_entry = self._watcher(request.watcher_id)
-        changes = watch.drain()
+        with refusals():
+            changes = watch.drain()
         events = [await self._encode(watch, change, with_entry=with_entry) for change in changes]
         return GetWatcherEventsResponse(events=events)
 

@@ -14,6 +14,7 @@ from code_interpreter.envd.paths import BadPath
 from code_interpreter.envd.process_messages import BadCommand
 from code_interpreter.envd.streams import InputRefused
 from code_interpreter.envd.variables import BadVariables
+from code_interpreter.envd.watching import WatchRefused
 from code_interpreter.guest.users import UnknownUser
 
 _CODES = {
@@ -44,7 +45,7 @@ def refusals() -> Iterator[None]:
     """Within it, what a client did wrong becomes a `ConnectError`."""
     try:
         yield
-    except InputRefused as error:
+    except (InputRefused, WatchRefused) as error:
         raise ConnectError(Code.FAILED_PRECONDITION, str(error)) from error
     except (BadPath, BadCommand, BadVariables) as error:
         raise ConnectError(Code.INVALID_ARGUMENT, str(error)) from error

@@ -22,6 +22,7 @@ CHUNK = 1024 * 1024
 MOST_ENTRIES = 1_000_000
 MOST_HEADER = 1024 * 1024
 """Bytes before an entry's contents: names, and what else its headers tell."""
+_ALLOWANCE = MOST_HEADER + 2 * CHUNK  # tarfile fetches whole buffers, some of it contents
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -44,7 +45,7 @@ class Source:
     def __init__(self, pull: Callable[[], bytes]) -> None:
         self._pull = pull
         self._rest = memoryview(b"")
-        self.allowance: int | None = None
+        self.allowance: int | None = _ALLOWANCE
 
     def read(self, size: int) -> bytes:
         if not self._rest:
@@ -86,8 +87,7 @@ def _as_file(source: Source) -> IO[bytes]:
 
 
 def _next(archive: tarfile.TarFile, source: Source) -> tarfile.TarInfo | None:
-    # Its reader fetches a whole buffer at a time, some of it contents.
-    source.allowance = MOST_HEADER + 2 * CHUNK
+    source.allowance = _ALLOWANCE
     entry = archive.next()
     source.allowance = None
     archive.members = []  # type: ignore[attr-defined]  # it would keep all it has seen

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import stat
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import inotify_simple
 from e2b.envd.filesystem.filesystem_pb import EventType
@@ -41,6 +43,10 @@ _NEW = flags.CREATE | flags.MOVED_TO
 _OLD = flags.DELETE | flags.MOVED_FROM
 
 
+class WatchRefused(Exception):
+    """The kernel follows no more directories; the message says what helps."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """``name`` is relative to the watched directory."""
@@ -60,12 +66,13 @@ class Watch:
     def __init__(self, root: str, place: str, *, recursive: bool) -> None:
         """``root`` is what the directory is called, ``place`` a path that leads to it for sure.
 
-        Raises OSError.
+        Raises OSError, `WatchRefused`.
         """
         self.root = root
         self._place = place
         self._recursive = recursive
-        self._inotify = INotify(nonblocking=True)
+        self._refusal: WatchRefused | None = None
+        self._inotify = _make_inotify()
         self._directories: dict[int, str] = {}
         self._known: dict[tuple[int, str], int] = {}
         self._queue: deque[Event] = deque()
@@ -77,6 +84,8 @@ class Watch:
             if recursive:
                 for name in _directories_below(place):
                     self._follow(name)
+            if self._refusal is not None:
+                raise self._refusal
         except BaseException:
             self._inotify.close()
             raise
@@ -94,16 +103,21 @@ class Watch:
     # --- changes --------------------------------------------------------------------------
 
     def drain(self) -> list[Change]:
-        """Everything that has happened so far; at once."""
+        """Everything that has happened so far; at once. Raises `WatchRefused`."""
         self._read()
+        if self._refusal is not None and not self._pending:
+            raise self._refusal
         changes = list(self._pending)
         self._pending.clear()
         self._arrived.clear()
         return changes
 
     async def changes(self, idle: float) -> list[Change]:
-        """The next ones; none after ``idle`` seconds, or when it was closed."""
-        if not self._pending:
+        """The next ones; none after ``idle`` seconds, or when it was closed.
+
+        Raises `WatchRefused` if new directories could not be followed.
+        """
+        if not self._pending and self._refusal is None:
             try:
                 async with asyncio.timeout(idle):
                     await self._arrived.wait()
@@ -118,7 +132,7 @@ class Watch:
             self._taken += 1
             self._take(event)
         self._known.clear()
-        if self._pending:
+        if self._pending or self._refusal is not None:
             self._arrived.set()
 
     def _fill(self) -> None:
@@ -158,11 +172,13 @@ class Watch:
             self._enter(path)
 
     def _follow(self, name: str) -> int | None:
-        """Watch a directory; None if it is gone already."""
+        """Watch a directory; None if it is gone already, or cannot be watched."""
         try:
             descriptor = self._inotify.add_watch(os.path.join(self._place, name), _MASK)
-        except OSError:
-            if not name:
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                self._refusal = _refusal("max_user_watches", "directories")
+            elif not name:
                 raise
             return None
         self._directories[descriptor] = name
@@ -214,6 +230,23 @@ class Watch:
                 self._note(name, EventType.CREATE)
                 self._enter(name)
                 followed.update(self._directories.values())
+
+
+def _make_inotify() -> INotify:
+    try:
+        return INotify(nonblocking=True)
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise _refusal("max_user_instances", "watchers") from error
+        raise
+
+
+def _refusal(setting: str, what: str) -> WatchRefused:
+    limit = Path("/proc/sys/fs/inotify", setting).read_text().strip()
+    return WatchRefused(
+        f"no more {what} can be watched: the sandboxes of this host share {limit} of them; "
+        f"raise fs.inotify.{setting} on the host, or stop other watchers"
+    )
 
 
 def _entries(path: str) -> list[os.DirEntry[str]]:
