@@ -42,7 +42,7 @@ class ViewConfig:
     """The fork server's connection to the host."""
     python: str
     modules: tuple[str, ...] = ()
-    """What the fork server imports before it forks; it calls their ``warm_up`` where there is one."""
+    """What the fork server imports before it forks; their ``warm_up``, if any, is called."""
     kernel_directory: str | None = None
     """Holds the module ``kernel_start`` for warm kernels; None starts kernels cold."""
     newuidmap: tuple[int, int] | None = None
