@@ -20,6 +20,7 @@ from code_interpreter.course import Course
 from code_interpreter.errors import ConnectionLostException, SandboxException
 from code_interpreter.link import Link
 from code_interpreter.protocol.executions import (
+    Cancel,
     ClientMessage,
     ExecutionEvent,
     GatewayMessage,
@@ -33,16 +34,24 @@ class Subscription:
 
     def __init__(self, course: Course, forget: Callable[[Subscription], None]) -> None:
         self.course = course
-        self.inbox: queue.SimpleQueue[GatewayMessage | Exception] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[GatewayMessage | Exception | None] = queue.SimpleQueue()
+        """None: what follows came over a new connection."""
         self._forget = forget
+        self._failure: Exception | None = None
 
     def receive(self, timeout: float | None) -> ExecutionEvent:
         """The next event. Raises `queue.Empty` after ``timeout`` seconds, and what ended it."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self._failure is not None:
+                raise self._failure
             message = self.inbox.get(timeout=left)
+            if message is None:
+                self.course.reopen()
+                continue
             if isinstance(message, Exception):
+                self._failure = message
                 raise message
             event = self.course.receive(message)
             if event is not None:
@@ -51,6 +60,7 @@ class Subscription:
     def close(self) -> None:
         """Events that are still to come are thrown away."""
         self._forget(self)
+        self._failure = self._failure or SandboxException("This handle is closed")
 
 
 class Connection:
@@ -96,7 +106,13 @@ class Connection:
                 except BaseException:
                     self._forget(subscription)
                     raise
-        self.send(course.opening())
+        try:
+            self.send(course.opening())
+        except BaseException:
+            self._forget(subscription)
+            if course.dies_with_client:
+                self.send(Cancel(execution_id=course.execution_id))
+            raise
         return subscription
 
     def send(self, message: ClientMessage) -> None:
@@ -195,6 +211,7 @@ class Connection:
             self._socket = websocket
             waiting = list(self._subscriptions.values())
         for subscription in waiting:
+            subscription.inbox.put(None)
             self.send(subscription.course.opening())
 
     def _give_up(self, final: Exception | None, reason: Exception) -> None:

@@ -17,6 +17,7 @@ from code_interpreter.course import Course
 from code_interpreter.errors import ConnectionLostException, SandboxException
 from code_interpreter.link import Link
 from code_interpreter.protocol.executions import (
+    Cancel,
     ClientMessage,
     ExecutionEvent,
     GatewayMessage,
@@ -30,14 +31,22 @@ class AsyncSubscription:
 
     def __init__(self, course: Course, forget: Callable[[AsyncSubscription], None]) -> None:
         self.course = course
-        self.inbox: asyncio.Queue[GatewayMessage | Exception] = asyncio.Queue()
+        self.inbox: asyncio.Queue[GatewayMessage | Exception | None] = asyncio.Queue()
+        """None: what follows came over a new connection."""
         self._forget = forget
+        self._failure: Exception | None = None
 
     async def receive(self) -> ExecutionEvent:
         """The next event. Raises what ended the execution for this client."""
         while True:
+            if self._failure is not None:
+                raise self._failure
             message = await self.inbox.get()
+            if message is None:
+                self.course.reopen()
+                continue
             if isinstance(message, Exception):
+                self._failure = message
                 raise message
             event = self.course.receive(message)
             if event is not None:
@@ -46,6 +55,7 @@ class AsyncSubscription:
     def close(self) -> None:
         """Events that are still to come are thrown away."""
         self._forget(self)
+        self._failure = self._failure or SandboxException("This handle is closed")
 
 
 class AsyncConnection:
@@ -85,7 +95,13 @@ class AsyncConnection:
                 except BaseException:
                     self._forget(subscription)
                     raise
-        await self.send(course.opening())
+        try:
+            await self.send(course.opening())
+        except BaseException:
+            self._forget(subscription)
+            if course.dies_with_client:
+                await self.send(Cancel(execution_id=course.execution_id))
+            raise
         return subscription
 
     async def send(self, message: ClientMessage) -> None:
@@ -175,6 +191,7 @@ class AsyncConnection:
                     return
             await asyncio.sleep(delay)
         for subscription in list(self._subscriptions.values()):
+            subscription.inbox.put_nowait(None)
             await self.send(subscription.course.opening())
 
     def _give_up(self, final: Exception | None, reason: Exception) -> None:

@@ -14,6 +14,7 @@ from code_interpreter.protocol.executions import (
     Execute,
     ExecutionEvent,
     GatewayMessage,
+    OnDisconnect,
     Refused,
 )
 
@@ -29,12 +30,21 @@ class Course:
         self._events = 0
         self._answered = False
 
+    @property
+    def dies_with_client(self) -> bool:
+        """Whether it is of no use to anybody if this client stops listening."""
+        first = self._first
+        return isinstance(first, Execute) and first.on_disconnect is OnDisconnect.INTERRUPT
+
+    def reopen(self) -> None:
+        """The messages from here on came over a new connection."""
+        self._answered = False
+
     def opening(self) -> Execute | Attach:
         """What to send on a connection that has not heard of this execution.
 
         An `Execute` that nobody answered is sent again: the id keeps it from running twice.
         """
-        self._answered = False
         if self._events == 0:
             return self._first
         return Attach(execution_id=self.execution_id, after=self._last_seq)

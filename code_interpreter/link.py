@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,18 +47,19 @@ _GONE = "was not found"
 
 
 class WebSocketUnavailable(Exception):
-    """No WebSocket can be opened here; plain HTTP may still work."""
+    """No WebSocket can be opened; plain HTTP may still work, or say better what is wrong."""
+
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+        """It is how the server is, so that trying again is of no use."""
 
 
-@contextlib.contextmanager
-def needs_websocket(what: str) -> Iterator[None]:
-    """For what plain HTTP cannot do. Raises `NeedsWebSocketException`."""
-    try:
-        yield
-    except WebSocketUnavailable as reason:
-        raise NeedsWebSocketException(
-            f"{what} needs a WebSocket to the sandbox, which cannot be opened: {reason}"
-        ) from reason
+def no_websocket(needed_by: str, reason: WebSocketUnavailable) -> NeedsWebSocketException:
+    """For what plain HTTP cannot do."""
+    return NeedsWebSocketException(
+        f"{needed_by} needs a WebSocket to the sandbox, which cannot be opened: {reason}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +144,17 @@ def keep_alive(sock: socket.socket) -> None:
 def check_subprotocol(subprotocol: str | None) -> None:
     """Raises `WebSocketUnavailable` if the server did not agree to speak our protocol."""
     if subprotocol != SUBPROTOCOL:
-        raise WebSocketUnavailable(f"the server does not speak {SUBPROTOCOL}")
+        raise WebSocketUnavailable(f"the server does not speak {SUBPROTOCOL}", lasting=True)
 
 
 def explain_refusal(error: Exception) -> Exception:
     """What a failed attempt to open a WebSocket means for the caller."""
     if isinstance(error, ws.InvalidStatus):
         status = error.response.status_code
-        if status in _REFUSES_WEBSOCKETS:
-            return WebSocketUnavailable(f"the server answered {status}")
-        return from_status(status, _body(error))
+        if status == HTTPStatus.BAD_GATEWAY:
+            return from_status(status, _body(error))
+        lasting = status in _REFUSES_WEBSOCKETS
+        return WebSocketUnavailable(f"the server answered {status}", lasting=lasting)
     if isinstance(error, TimeoutError):
         return RequestTimeoutException()
     if isinstance(error, OSError | ws.InvalidHandshake | ws.InvalidProxy | ImportError):
@@ -173,7 +174,7 @@ def is_final(error: Exception) -> Exception | None:
         ):
             return from_status(status, _body(error))
         return None
-    if isinstance(error, OSError | ws.InvalidHandshake):
+    if isinstance(error, OSError | ws.InvalidHandshake | WebSocketUnavailable):
         return None
     return error
 

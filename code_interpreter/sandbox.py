@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -17,7 +16,7 @@ from e2b.sandbox.main import SandboxOpts
 
 from code_interpreter import contexts, embedded
 from code_interpreter.cell import Cell, check_execution_id, make_cell
-from code_interpreter.collector import Callbacks
+from code_interpreter.collector import Callbacks, earlier
 from code_interpreter.connection import Connection
 from code_interpreter.course import Course
 from code_interpreter.errors import (
@@ -26,7 +25,7 @@ from code_interpreter.errors import (
 )
 from code_interpreter.handle import LATE_SECONDS, ExecutionHandle
 from code_interpreter.http_execution import run_over_http
-from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, needs_websocket
+from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, no_websocket
 from code_interpreter.models import (
     Context,
     Execution,
@@ -182,17 +181,21 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         if background and timeout is None:
             timeout = 0
         cell = make_cell(code, language, context, envs, timeout)
+        needed = "background=True" if background else "on_input" if on_input else None
+        if self._http_only and needed is None:
+            return self._run_over_http(cell, callbacks, request_timeout)
+        try:
+            handle = self._start(cell, callbacks, request_timeout, background=background)
+        except WebSocketUnavailable as reason:
+            if needed is not None:
+                raise no_websocket(needed, reason) from reason
+            execution = self._run_over_http(cell, callbacks, request_timeout)
+            self._http_only = reason.lasting
+            return execution
         if background:
-            with needs_websocket("background=True"):
-                handle = self._start(cell, callbacks, request_timeout, background=True)
             return handle.begin(self._request_timeout(request_timeout))
-        if on_input is not None:
-            with needs_websocket("on_input"):
-                return self._run(cell, callbacks, request_timeout)
-        if not self._http_only:
-            with contextlib.suppress(WebSocketUnavailable):
-                return self._run(cell, callbacks, request_timeout)
-        return self._run_over_http(cell, callbacks, request_timeout)
+        with handle:
+            return handle.wait()
 
     def stream_code(
         self,
@@ -215,8 +218,10 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
             print(events.execution.status)
         """
         cell = make_cell(code, language, context, envs, timeout)
-        with needs_websocket("stream_code"):
+        try:
             handle = self._start(cell, Callbacks(on_input=on_input), request_timeout)
+        except WebSocketUnavailable as reason:
+            raise no_websocket("stream_code", reason) from reason
         return handle.begin(self._request_timeout(request_timeout))
 
     def attach_execution(
@@ -234,8 +239,10 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         """
         first = Attach(execution_id=check_execution_id(execution_id), after=after)
         callbacks = Callbacks(on_input=on_input)
-        with needs_websocket("attach_execution"):
+        try:
             return self._follow(Course(first), callbacks, request_timeout, background=True)
+        except WebSocketUnavailable as reason:
+            raise no_websocket("attach_execution", reason) from reason
 
     def create_code_context(
         self,
@@ -265,10 +272,6 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         self._ask(contexts.remove(context))
 
     # --- how it is done -----------------------------------------------------------------
-
-    def _run(self, cell: Cell, callbacks: Callbacks, request_timeout: float | None) -> Execution:
-        with self._start(cell, callbacks, request_timeout) as handle:
-            return handle.wait()
 
     def _start(
         self,
@@ -302,7 +305,7 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         return ExecutionHandle(
             self,
             connection,
-            connection.subscribe(course, self._request_timeout(request_timeout)),
+            connection.subscribe(course, earlier(timeout, self._request_timeout(request_timeout))),
             callbacks,
             timeout=timeout,
             deadline=deadline,
@@ -328,13 +331,11 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
     ) -> Execution:
         connect = self._request_timeout(request_timeout)
         try:
-            execution = run_over_http(self._client, Link.to(self), cell, callbacks, connect)
+            return run_over_http(self._client, Link.to(self), cell, callbacks, connect)
         except (httpx.ReadError, httpx.RemoteProtocolError) as error:
             if self._is_gone():
                 raise SandboxKilledException from error
             raise
-        self._http_only = True
-        return execution
 
     def _ask(self, request: contexts.ContextRequest, request_timeout: float | None = None) -> Any:
         timeout = self._request_timeout(request_timeout)

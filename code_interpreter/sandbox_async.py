@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, Unpack, overload
@@ -16,7 +15,7 @@ from e2b.sandbox.main import SandboxOpts
 
 from code_interpreter import contexts, embedded
 from code_interpreter.cell import Cell, check_execution_id, make_cell
-from code_interpreter.collector import Callbacks
+from code_interpreter.collector import Callbacks, earlier
 from code_interpreter.connection_async import AsyncConnection
 from code_interpreter.course import Course
 from code_interpreter.errors import (
@@ -26,7 +25,7 @@ from code_interpreter.errors import (
 from code_interpreter.handle import LATE_SECONDS
 from code_interpreter.handle_async import AsyncExecutionHandle
 from code_interpreter.http_execution import run_over_http_async
-from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, needs_websocket
+from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, no_websocket
 from code_interpreter.models import (
     Context,
     Execution,
@@ -192,17 +191,21 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
         if background and timeout is None:
             timeout = 0
         cell = make_cell(code, language, context, envs, timeout)
+        needed = "background=True" if background else "on_input" if on_input else None
+        if self._http_only and needed is None:
+            return await self._run_over_http(cell, callbacks, request_timeout)
+        try:
+            handle = await self._start(cell, callbacks, request_timeout, background=background)
+        except WebSocketUnavailable as reason:
+            if needed is not None:
+                raise no_websocket(needed, reason) from reason
+            execution = await self._run_over_http(cell, callbacks, request_timeout)
+            self._http_only = reason.lasting
+            return execution
         if background:
-            with needs_websocket("background=True"):
-                handle = await self._start(cell, callbacks, request_timeout, background=True)
             return await handle.begin(self._request_timeout(request_timeout))
-        if on_input is not None:
-            with needs_websocket("on_input"):
-                return await self._run(cell, callbacks, request_timeout)
-        if not self._http_only:
-            with contextlib.suppress(WebSocketUnavailable):
-                return await self._run(cell, callbacks, request_timeout)
-        return await self._run_over_http(cell, callbacks, request_timeout)
+        async with handle:
+            return await handle.wait()
 
     async def stream_code(
         self,
@@ -226,8 +229,10 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
             print(events.execution.status)
         """
         cell = make_cell(code, language, context, envs, timeout)
-        with needs_websocket("stream_code"):
+        try:
             handle = await self._start(cell, Callbacks(on_input=on_input), request_timeout)
+        except WebSocketUnavailable as reason:
+            raise no_websocket("stream_code", reason) from reason
         return await handle.begin(self._request_timeout(request_timeout))
 
     async def attach_execution(
@@ -245,8 +250,10 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
         """
         first = Attach(execution_id=check_execution_id(execution_id), after=after)
         callbacks = Callbacks(on_input=on_input)
-        with needs_websocket("attach_execution"):
+        try:
             return await self._follow(Course(first), callbacks, request_timeout, background=True)
+        except WebSocketUnavailable as reason:
+            raise no_websocket("attach_execution", reason) from reason
 
     async def create_code_context(
         self,
@@ -276,12 +283,6 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
         await self._ask(contexts.remove(context))
 
     # --- how it is done -----------------------------------------------------------------
-
-    async def _run(
-        self, cell: Cell, callbacks: Callbacks, request_timeout: float | None
-    ) -> Execution:
-        async with await self._start(cell, callbacks, request_timeout) as handle:
-            return await handle.wait()
 
     async def _start(
         self,
@@ -315,7 +316,9 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
         return AsyncExecutionHandle(
             self,
             connection,
-            await connection.subscribe(course, self._request_timeout(request_timeout)),
+            await connection.subscribe(
+                course, earlier(cell_timeout, self._request_timeout(request_timeout))
+            ),
             callbacks,
             timeout=cell_timeout,
             deadline=deadline,
@@ -341,15 +344,11 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
     ) -> Execution:
         connect = self._request_timeout(request_timeout)
         try:
-            execution = await run_over_http_async(
-                self._client, Link.to(self), cell, callbacks, connect
-            )
+            return await run_over_http_async(self._client, Link.to(self), cell, callbacks, connect)
         except (httpx.ReadError, httpx.RemoteProtocolError) as error:
             if await self._is_gone():
                 raise SandboxKilledException from error
             raise
-        self._http_only = True
-        return execution
 
     async def _ask(
         self, request: contexts.ContextRequest, request_timeout: float | None = None

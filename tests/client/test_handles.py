@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from e2b import InvalidArgumentException, NotFoundException, TimeoutException
+from e2b import InvalidArgumentException, NotFoundException, SandboxException, TimeoutException
 
-from code_interpreter import Cause, ExecutionStatus, ExecutionTimeoutException
+from code_interpreter import (
+    Cause,
+    ExecutionStatus,
+    ExecutionTimeoutException,
+    SandboxKilledException,
+)
 from code_interpreter.protocol import executions as wire
 from tests.client.peer import HANGS, SMALL, Peer, program, stdout
 
@@ -102,6 +107,20 @@ def test_attaching_reads_on_over_a_lost_connection(peer: Peer) -> None:
     code = program(stdout("a"), ["drop"], stdout("b"), ["end"])
     handle = peer.sandbox().run_code(code, background=True)
     assert handle.wait(timeout=10).logs.stdout == ["a", "b"]
+
+
+def test_a_handle_that_failed_or_was_closed_does_not_wait(peer: Peer) -> None:
+    sandbox = peer.sandbox()
+    handle = sandbox.run_code(HANGS, background=True)
+    handle.close()
+    with pytest.raises(SandboxException, match="closed"):
+        handle.wait()
+    handle = sandbox.run_code(HANGS, background=True)
+    peer.gone = True
+    peer.drop_all()
+    for _ in range(2):
+        with pytest.raises(SandboxKilledException):
+            handle.wait(timeout=5)
 
 
 def test_attaching_to_nothing_is_named(peer: Peer) -> None:
