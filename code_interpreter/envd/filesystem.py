@@ -34,8 +34,13 @@ class Filesystem:
         self._move_across = move_across
 
     def describe(self, path: str) -> EntryInfo:
-        with _naming(path), self._tree.parent(path) as (above, name):
-            return Describer().describe(above, name, path)
+        """Below a file there is nothing: FileNotFoundError, so that clients ask on."""
+        with _naming(path):
+            try:
+                with self._tree.parent(path) as (above, name):
+                    return Describer().describe(above, name, path)
+            except NotADirectoryError as error:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
 
     def make_directory(self, path: str, user: User) -> EntryInfo:
         """Also what is missing above it. Raises `AlreadyThere`."""
