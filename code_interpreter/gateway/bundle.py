@@ -36,6 +36,14 @@ def from_mime(data: dict[str, Any]) -> Bundle:
     return Bundle(**fields, extra=extra)
 
 
+def to_wire(bundle: Bundle) -> dict[str, Any]:
+    """Its fields by their names on the wire. Values are not copied: they can be large."""
+    fields = {name: value for name, value in vars(bundle).items() if value is not None}
+    if "json_" in fields:
+        fields["json"] = fields.pop("json_")
+    return fields
+
+
 def _as_text(name: str, value: Any) -> str:
     """Notebook formats allow a list of lines; base64 comes with line breaks from some kernels."""
     text = "".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,21 +8,27 @@ them do. When the file cannot be written (a full disk), events stay in memory up
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from array import array
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import orjson
+
+from code_interpreter.gateway import bundle
 from code_interpreter.protocol.executions import (
+    DisplayUpdate,
     EndOfExecution,
     ExecutionEvent,
     Refused,
-    encode,
+    ResultEvent,
     gateway_message,
 )
 
-MEMORY_BYTES = 4 << 20
+MEMORY_BYTES = 16 << 20
 SETTLED_BYTES = 32 << 10
 SETTLE_SECONDS = 2.0
 """After the end, for readers to read from memory."""
@@ -32,27 +38,46 @@ HARD_BYTES = 8 << 20
 class Entry:
     """An event and its frame; each is made from the other when somebody asks for it."""
 
-    __slots__ = ("_event", "_text", "size")
+    __slots__ = ("_event", "_frame", "size")
 
-    def __init__(self, event: ExecutionEvent | None, text: str | None = None) -> None:
+    def __init__(self, event: ExecutionEvent | None, frame: bytes | None = None) -> None:
         self._event = event
-        self._text = text
+        self._frame = frame
         self.size = 0 if event is None else _size(event)
 
     @property
     def event(self) -> ExecutionEvent:
         if self._event is None:
-            event = gateway_message.validate_json(self.text)
+            event = gateway_message.validate_json(self.frame)
             assert not isinstance(event, Refused)
             self._event = event
         return self._event
 
     @property
-    def text(self) -> str:
-        if self._text is None:
+    def frame(self) -> bytes:
+        """The text of the WebSocket frame."""
+        if self._frame is None:
             assert self._event is not None
-            self._text = encode(self._event)
-        return self._text
+            self._frame = frame_of(self._event)
+        return self._frame
+
+
+def frame_of(event: ExecutionEvent) -> bytes:
+    """What `executions.encode` gives, several times as fast for large events."""
+    if isinstance(event, (ResultEvent, DisplayUpdate)):
+        fields = {name: value for name, value in vars(event).items() if value is not None}
+        fields["bundle"] = bundle.to_wire(event.bundle)
+    else:
+        fields = event.model_dump(by_alias=True, exclude_none=True)
+    return ascii_json(fields)
+
+
+def ascii_json(fields: dict[str, Any]) -> bytes:
+    try:
+        data = orjson.dumps(fields)
+    except TypeError:  # integers of more than 64 bits
+        return json.dumps(fields).encode("ascii")
+    return data if data.isascii() else json.dumps(fields).encode("ascii")
 
 
 class Journal:
@@ -101,7 +126,7 @@ class Journal:
         if self._file_failed:
             return False
         entry = self._recent[0]
-        data = entry.text.encode() + b"\n"
+        data = entry.frame
         try:
             self._write(data)
         except OSError:
@@ -128,8 +153,7 @@ class Journal:
             return self._recent[seq - moved - 1]
         start, end = self._offsets[seq - 1], self._offsets[seq]
         assert self._file is not None
-        text = os.pread(self._file, end - start, start).decode().rstrip("\n")
-        return Entry(None, text)
+        return Entry(None, os.pread(self._file, end - start, start))
 
     async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
         """Events after number ``after``, up to the last one."""
@@ -161,7 +185,7 @@ def _size(event: ExecutionEvent) -> int:
     text = getattr(event, "text", None)
     if isinstance(text, str):
         return len(text) + 200
-    bundle = getattr(event, "bundle", None)
-    if bundle is None:
+    shown = getattr(event, "bundle", None)
+    if shown is None:
         return 400
-    return 400 + sum(len(value) for value in vars(bundle).values() if isinstance(value, str))
+    return 400 + sum(len(value) for value in vars(shown).values() if isinstance(value, str))

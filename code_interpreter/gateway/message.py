@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from pydantic_core import from_json
 
 DELIMITER = b"<IDS|MSG>"
@@ -42,7 +43,7 @@ class Codec:
     """Signs and reads messages of one kernel."""
 
     def __init__(self, key: str) -> None:
-        self._key = key.encode()
+        self._mac = hmac.new(key.encode(), digestmod="sha256")
         self._session = os.urandom(16).hex()
         self._count = 0
 
@@ -102,11 +103,14 @@ class Codec:
         )
 
     def _sign(self, parts: list[bytes]) -> bytes:
-        return hmac.digest(self._key, b"".join(parts), "sha256").hex().encode()
+        mac = self._mac.copy()
+        for part in parts:
+            mac.update(part)
+        return mac.hexdigest().encode()
 
 
 def _dump(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return orjson.dumps(value)
 
 
 def _load(data: bytes) -> dict[str, Any]:

@@ -6,11 +6,10 @@ break in one.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from pydantic_core import to_json
-
+from code_interpreter.gateway import bundle
+from code_interpreter.gateway.journal import ascii_json
 from code_interpreter.protocol.executions import (
     EndOfExecution,
     ErrorEvent,
@@ -27,12 +26,7 @@ KEEPALIVE = b'{"type": "keepalive"}\n'
 def line(event: ExecutionEvent) -> bytes | None:
     """None for events that have no form here."""
     fields = _fields(event)
-    return None if fields is None else _ascii(fields) + b"\n"
-
-
-def _ascii(fields: dict[str, Any]) -> bytes:
-    data = to_json(fields)
-    return data if data.isascii() else json.dumps(fields).encode("ascii")
+    return None if fields is None else ascii_json(fields) + b"\n"
 
 
 def _fields(event: ExecutionEvent) -> dict[str, Any] | None:
@@ -56,10 +50,10 @@ def _fields(event: ExecutionEvent) -> dict[str, Any] | None:
 
 
 def _result(event: ResultEvent) -> dict[str, Any]:
-    bundle = event.bundle.model_dump(by_alias=True, exclude_none=True)
-    if "text" in bundle:
-        bundle["text"] = without_quotes(bundle["text"])
-    return {"type": "result", "is_main_result": event.is_main_result, **bundle}
+    fields = bundle.to_wire(event.bundle)
+    if "text" in fields:
+        fields["text"] = without_quotes(fields["text"])
+    return {"type": "result", "is_main_result": event.is_main_result, **fields}
 
 
 def without_quotes(text: str) -> str:

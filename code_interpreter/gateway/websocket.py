@@ -128,7 +128,7 @@ class Executions(WebSocketHandler):
     async def _send_events(self, run: Run, after: int) -> None:
         try:
             async for entry in run.journal.follow(after):
-                await self.write_message(entry.text)
+                await self.write_message(entry.frame)
         except WebSocketClosedError:
             return
         self._owned.discard(run)
