@@ -29,6 +29,8 @@ INTRODUCTION_DEADLINE = 60.0
 """Seconds that envd and the gateway of a new box have for their first answer."""
 REFILL_PAUSE = 0.05
 """Seconds after which a box that was taken is replaced: not while its taker still waits."""
+MAKING_DEADLINE = 60.0
+"""Seconds that a stopping host gives to boxes that are being made."""
 RETRY_PAUSE = 5.0
 """Seconds until the pool tries again after a failure."""
 NO_PID = 4_194_305
@@ -89,6 +91,7 @@ class Boxes:
         self._registry = registry
         self._tasks = tasks
         self._run_root = run_root
+        self._making = Tasks()
         self._ready: deque[tuple[Record, Path]] = deque()
         """With the directory of the template's files."""
         self._taken = asyncio.Event()
@@ -98,14 +101,37 @@ class Boxes:
         await self._templates.prepare(template, _log.info)
         record = Record(new_sandbox_id(), template, Phase.CREATING, limits)
         await self._registry.put(record)
+        spec = SandboxSpec(record.sandbox_id, template, limits)
+        making = self._making.spawn(self._create(record, spec), f"making of {record.sandbox_id}")
         try:
-            box = await self._runtime.create(SandboxSpec(record.sandbox_id, template, limits))
-        except BaseException:
-            await self.discard_shielded(record)
+            made = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._making.spawn(self._discard_once_made(making), "discard"))
             raise
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    async def _create(self, record: Record, spec: SandboxSpec) -> Record | Exception:
+        """Never cut short: only a runtime that has finished can say what there is to end."""
+        try:
+            box = await self._runtime.create(spec)
+        except Exception as error:
+            await self.discard(record)
+            return error
         entry = self._registry.entry(record.sandbox_id)
         entry.record = replace(record, box=box)
         return entry.record
+
+    async def _discard_once_made(self, making: asyncio.Task[Record | Exception]) -> None:
+        await asyncio.wait({making})
+        made = making.result()
+        if isinstance(made, Record):
+            await self.discard(made)
+
+    async def finish_making(self) -> None:
+        """Wait for boxes that are being made, and for the end of those nobody wants any more."""
+        await self._making.finish(MAKING_DEADLINE)
 
     async def introduce(self, record: Record) -> None:
         """Hand the box its tokens and variables. Raises `RuntimeFailure`, soon if it dies."""
@@ -133,7 +159,7 @@ class Boxes:
 
     async def discard_shielded(self, record: Record) -> None:
         """`discard` that goes on when the caller is cancelled."""
-        task = self._tasks.spawn(self.discard(record), f"discard {record.sandbox_id}")
+        task = self._making.spawn(self.discard(record), f"discard {record.sandbox_id}")
         await asyncio.shield(task)
 
     def trace(self, sandbox_id: str, template: str) -> Box:

@@ -67,6 +67,7 @@ class Lifecycle:
         self._tasks = Tasks()
         self._making = 0
         self._stopping = False
+        self._pool: asyncio.Task[None] | None = None
         self._repetitions = Repetitions()
         self._expiry = Expiry(self._running, self._tasks, self._time_out)
         self.last_end = time.monotonic()
@@ -94,11 +95,14 @@ class Lifecycle:
         if self._settings.pool_size:
             template = check_template(self._templates, self._settings.pool_template)
             pool = self.boxes.keep_ready(template, self.limits.defaults, self._settings.pool_size)
-            self._tasks.spawn(pool, "pool")
+            self._pool = self._tasks.spawn(pool, "pool")
 
     async def stop(self, *, end_sandboxes: bool) -> None:
         """No new sandboxes; with ``end_sandboxes`` the live ones end, else they live on."""
         self._stopping = True
+        if self._pool is not None:
+            self._pool.cancel()
+        await self.boxes.finish_making()
         await self._tasks.close()
         doomed = [
             record
