@@ -40,7 +40,7 @@ _REFUSAL = "the access token is missing or wrong (header X-Access-Token)"
 
 def make_app(config: GuestConfig) -> ASGIApp:
     """The application of one sandbox's envd."""
-    state = State.recall(config)
+    state = State(config, default_user=config.default_user)
     Memory(config.state_directory).recall(state)
     tree, launcher = Tree(config), Launcher(config.user_namespace_fd)
     files = Filesystem(tree, Mover(launcher, state.superuser(), state.path))

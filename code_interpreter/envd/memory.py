@@ -23,11 +23,11 @@ class Memory:
             return
         state.initialise(InitBody.model_validate_json(written))
 
-    def keep(self, body: InitBody) -> None:
+    def keep(self, state: State) -> None:
         """Best effort: with no place to write, a successor is told anew by the host."""
         temporary = self._path.with_suffix(".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         with contextlib.suppress(OSError):
             with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
-                file.write(body.model_dump_json(by_alias=True))
+                file.write(state.as_body().model_dump_json(by_alias=True))
             temporary.replace(self._path)

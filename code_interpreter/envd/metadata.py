@@ -12,6 +12,8 @@ LONGEST_KEY = 246
 LONGEST_IN_ALL = 4096
 _NO_ATTRIBUTES = (errno.ENOTSUP, errno.EPERM, errno.EACCES)
 
+_NO_ROOM = (errno.ENOSPC, errno.E2BIG, errno.ERANGE)
+
 
 class BadMetadata(ValueError):
     """Cannot be kept; the message names the key."""
@@ -65,4 +67,6 @@ def replace_metadata(descriptor: int, metadata: Mapping[str, str]) -> None:
         except OSError as error:
             if error.errno in _NO_ATTRIBUTES:
                 raise BadMetadata("metadata cannot be kept on this file system") from error
+            if error.errno in _NO_ROOM:
+                raise BadMetadata("the file system has no room for that much metadata") from error
             raise

@@ -13,7 +13,8 @@ from code_interpreter.envd.answers import Refused
 
 _ESCAPED = {"%22": '"', "%0D": "\r", "%0A": "\n", "%0d": "\r", "%0a": "\n"}
 """What clients escape in a file name, and nothing else: '%' itself stays."""
-_LONGEST_HEADERS = 32 * 1024
+_LONGEST_HEADER = 32 * 1024
+"""Bytes; a file's whole path stands in one."""
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class _Reader:
                     "on_part_end": self._on_part_end,
                     "on_end": self._on_end,
                 },
+                max_header_size=_LONGEST_HEADER,
             )
         except FormParserError as error:
             raise Refused(400, f"the multipart body's boundary is not valid: {error}") from error
@@ -120,15 +122,9 @@ class _Reader:
 
     def _on_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
-        self._check_length(self._field)
 
     def _on_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
-        self._check_length(self._value)
-
-    def _check_length(self, header: bytes) -> None:
-        if len(header) > _LONGEST_HEADERS or len(self._headers) > 100:
-            raise Refused(400, "a part of the multipart body has too many headers, or too long")
 
     def _on_header(self) -> None:
         self._headers[self._field.lower()] = self._value

@@ -56,39 +56,6 @@ class State:
     sandbox_id: str = ""
     template_id: str = ""
 
-    @classmethod
-    def recall(cls, config: GuestConfig) -> State:
-        """As it was when this sandbox's envd ended, if it runs for the second time."""
-        state = cls(config, default_user=config.default_user)
-        try:
-            text = state._journal.read_text()
-        except FileNotFoundError:
-            return state
-        state.initialise(InitBody.model_validate_json(text))
-        return state
-
-    def keep(self) -> None:
-        """For an envd that comes after this one; the token is in it."""
-        body = InitBody(
-            envVars=self.env_vars,
-            accessToken=self.access_token,
-            defaultUser=self.default_user,
-            defaultWorkdir=self.default_workdir,
-            sandboxId=self.sandbox_id,
-            templateId=self.template_id,
-        )
-        self._journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = self._journal.with_suffix(".unfinished")
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(body.model_dump_json(by_alias=True))
-        unfinished.replace(self._journal)
-
-    @property
-    def _journal(self) -> Path:
-        return Path(self.config.state_directory, "envd.json")
-
     def initialise(self, body: InitBody) -> None:
         """A token, once there, is replaced but never taken away."""
         self.env_vars = dict(body.env_vars)
@@ -96,6 +63,17 @@ class State:
         self.default_user = body.default_user or self.default_user
         self.default_workdir = body.default_workdir or self.default_workdir
         self.sandbox_id, self.template_id = body.sandbox_id, body.template_id
+
+    def as_body(self) -> InitBody:
+        """What would make another state the same."""
+        return InitBody(
+            envVars=self.env_vars,
+            accessToken=self.access_token,
+            defaultUser=self.default_user,
+            defaultWorkdir=self.default_workdir,
+            sandboxId=self.sandbox_id,
+            templateId=self.template_id,
+        )
 
     # --- users ----------------------------------------------------------------------------
 

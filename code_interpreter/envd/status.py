@@ -35,7 +35,7 @@ class Status:
             where = ".".join(map(str, fault["loc"]))
             raise Refused(400, f"POST /init: {where}: {fault['msg']}") from None
         self._state.initialise(body)
-        self._memory.keep(body)
+        await asyncio.to_thread(self._memory.keep, self._state)
         if self._state.config.isolated:
             await asyncio.to_thread(self._leave_marks)
         return Response(status_code=204)

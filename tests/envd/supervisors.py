@@ -1,4 +1,4 @@
-"""What the supervisors of a sandbox use, seen from this machine."""
+"""The supervisors of a sandbox, seen from this machine."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import psutil
 
 def memory(sandbox_id: str) -> int:
     """Bytes of init, envd and the gateway that are their own. Raises LookupError without any."""
+    return sum(process.memory_full_info().uss for process in processes(sandbox_id))
+
+
+def processes(sandbox_id: str) -> list[psutil.Process]:
+    """Init, then envd and the gateway. Raises LookupError without init."""
     inside = [process for process in psutil.process_iter() if _is_in(process.pid, sandbox_id)]
     pids = {process.pid for process in inside}
     init = [process for process in inside if process.ppid() not in pids]
     if len(init) != 1:
         raise LookupError(f"no init of sandbox {sandbox_id} among {pids}")
     namespace = _user_namespace(init[0].pid)
-    return sum(
-        process.memory_full_info().uss
-        for process in [init[0], *init[0].children()]
-        if _user_namespace(process.pid) == namespace
-    )
+    children = [each for each in init[0].children() if _user_namespace(each.pid) == namespace]
+    return [init[0], *children]
 
 
 def _is_in(pid: int, sandbox_id: str) -> bool:

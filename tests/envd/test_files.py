@@ -19,9 +19,7 @@ from e2b import (
 
 from tests.service import Service
 
-NAMES = "plain|sp ace|quo\"te|per%22cent%41|ünï|new\nline|back\\slash|a;b=c|-rf|~x|…|...".split("|")
-    "|"
-)
+NAMES = 'plain|sp ace|quo"te|per%22cent%41|ünï|new\nline|back\\slash|a;b=c|-rf|~x|…|...'.split("|")
 REFUSED = r"permission denied|too many levels"
 
 
