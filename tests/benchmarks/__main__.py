@@ -1,11 +1,12 @@
-"""``python -m tests.benchmarks [edge] [run_code] [create]``: a table, then JSON."""
+"""``python -m tests.benchmarks [name …]``, the names below: a table, then JSON."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
-from tests.benchmarks import edge, whole_way
+from tests.benchmarks import base_sdk, edge, whole_way
 from tests.benchmarks.samples import Row, show
 from tests.service import running_service
 
@@ -25,7 +26,23 @@ def create() -> list[Row]:
     return rows
 
 
-BENCHMARKS = {"edge": edge.measure, "run_code": run_code, "create": create}
+def on_a_host(benchmark: Callable[[], list[Row]]) -> Callable[[], list[Row]]:
+    def run() -> list[Row]:
+        with running_service() as service:
+            os.environ.update(service.environment)
+            return benchmark()
+
+    return run
+
+
+BENCHMARKS = {
+    "edge": edge.measure,
+    "run_code": run_code,
+    "create": create,
+    "commands": on_a_host(base_sdk.commands),
+    "files": on_a_host(base_sdk.files),
+    "watching": on_a_host(base_sdk.watching),
+}
 
 
 def main(names: list[str]) -> None:
