@@ -1,7 +1,8 @@
-"""The Python kernel's two ways to start: as a program, and as a fork of a warm process.
+"""The two ways to start our kernels: as a program, and as a fork of a warm process.
 
 Cold: ``python3 kernel_start.py CONNECTION_FILE``. Warm: a single-threaded process calls
-`warm_up` once, then forks; each child calls `kernel_main`.
+`warm_up` once, then forks; each child calls `kernel_main`. Which kernel it is to be stands in
+the connection's ``kernel_name``: ``python3`` or ``bash``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-_HERE = str(Path(__file__).resolve().parent)
+_HERE = Path(__file__).resolve().parent
 _warm: Any = None
 
 
@@ -24,7 +25,9 @@ def warm_up() -> None:
     global _warm
     # pyarrow's allocator would start a thread when pandas loads it.
     os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
-    build, warmth = _import_kernel()
+    from sandbox_kernel import warmth
+    from sandbox_kernel.build import build
+
     _warm = build()
     warmth.exercise(_warm)
 
@@ -35,26 +38,35 @@ def kernel_main(connection: dict[str, Any], cwd: str, env: dict[str, str]) -> No
     ``connection`` is the content of a Jupyter connection file. The caller has set the
     process's environment and working directory to ``env`` and ``cwd`` already.
     """
-    kernel = _warm
-    if kernel is None:
-        build, _ = _import_kernel()
-        kernel = build()
     from sandbox_kernel.serve import serve
 
-    serve(kernel, connection)
+    serve(_kernel(connection["kernel_name"]), connection)
 
 
-def _import_kernel() -> tuple[Any, Any]:
-    if _HERE not in sys.path:
-        sys.path.append(_HERE)
+def _kernel(name: str) -> Any:
+    if name == "bash":
+        from bash_kernel import build_bash
+
+        return build_bash()
+    if _warm is not None:
+        return _warm
+    from sandbox_kernel.build import build
+
+    return build()
+
+
+def _import_packages() -> None:
+    """Ours, from two folders that user code shall not see: what is loaded stays loaded."""
+    folders = [str(_HERE), str(_HERE.with_name("bash"))]
+    sys.path += folders
     try:
-        from sandbox_kernel import warmth
-        from sandbox_kernel.build import build
+        import bash_kernel  # noqa: F401
+        import sandbox_kernel  # noqa: F401
     finally:
-        # What is imported later is found through the package; user code must not see us.
-        sys.path[:] = [entry for entry in sys.path if entry != _HERE]
-    return build, warmth
+        sys.path[:] = [entry for entry in sys.path if entry not in folders]
 
+
+_import_packages()
 
 if __name__ == "__main__":
     connection_file = Path(sys.argv[1])

@@ -2,77 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import resource
 import signal
 import sys
-import threading
 from collections.abc import Iterator
-from types import FrameType, SimpleNamespace
+from types import FrameType
 from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
-from tornado.ioloop import IOLoop
-from traitlets import Any as AnyTrait
 
-from sandbox_kernel.environment import KEY, Environment
+from sandbox_kernel.base import LeanKernel, Usage
 from sandbox_kernel.publisher import Publisher
 from sandbox_kernel.shell import SandboxShell
-from sandbox_kernel.streams import Output
 
 
-class SandboxKernel(IPythonKernel):
+class SandboxKernel(LeanKernel, IPythonKernel):
     shell_class = SandboxShell
-    shell_stream = AnyTrait()
-    control_stream = AnyTrait()
-    _execute_sleep = 0.0
-
-    publisher: Publisher
-    output: Output
-    # Requests come on the main thread; async cells ask for that thread by this name.
-    shell_channel_thread = SimpleNamespace(parent_thread=threading.main_thread())
-    _supports_kernel_subshells = False
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.environment = Environment()
-        self._output_parent: dict[str, Any] = {}
 
     def start(self) -> None:
-        """Begin to answer control requests; `ShellRequests` brings the others."""
         assert self.shell is not None
         self.shell.exit_now = False
-        self.io_loop = IOLoop.current()
-        self._control_lock = asyncio.Lock()
-        self.control_stream.on_recv(self.dispatch_control, copy=False)
-        self._publish_status("starting", "shell")
+        super().start()
 
-    def publish_stream(self, name: str, text: str) -> None:
-        """Send text of stdout or stderr as part of the cell that runs, or ran last."""
-        self.session.send(
-            self.publisher,
-            "stream",
-            {"name": name, "text": text},
-            parent=self._output_parent,
-            ident=b"stream." + name.encode(),
-        )
+    def connect_outputs(self, publisher: Publisher) -> None:
+        super().connect_outputs(publisher)
+        shell: Any = self.shell
+        for hook in (shell.displayhook, shell.display_pub):
+            hook.session = self.session
+            hook.pub_socket = publisher
+        shell.displayhook.topic = self._topic("execute_result")
 
-    def set_parent(self, ident: Any, parent: dict[str, Any], channel: str = "shell") -> None:
-        super().set_parent(ident, parent, channel)
-        if channel == "shell" and parent["header"]["msg_type"] == "execute_request":
-            self._output_parent = parent
-
-    # --- signals --------------------------------------------------------------------------
-    # SIGINT is meant for the cell. Outside one it is dropped, but not with SIG_IGN, which
-    # programs that a cell starts would inherit.
-
-    def pre_handler_hook(self) -> None:
-        pass
-
-    def post_handler_hook(self) -> None:
-        pass
+    # --- interrupts -----------------------------------------------------------------------
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         if not self.publisher.interrupt_later():
@@ -82,9 +42,11 @@ class SandboxKernel(IPythonKernel):
     def _interruptible(self) -> Iterator[None]:
         signal.signal(signal.SIGINT, self._interrupt)
         try:
+            if self._interrupted_early:
+                raise KeyboardInterrupt
             yield
         finally:
-            signal.signal(signal.SIGINT, drop_signal)
+            signal.signal(signal.SIGINT, self.on_early_signal)
 
     # --- one cell -------------------------------------------------------------------------
 
@@ -99,7 +61,7 @@ class SandboxKernel(IPythonKernel):
         cell_meta: dict[str, Any] | None = None,
         cell_id: str | None = None,
     ) -> dict[str, Any]:
-        self._usage = _Usage()
+        self._usage = Usage()
         try:
             with self.environment.of_cell(cell_meta), self._interruptible():
                 return await super().do_execute(
@@ -139,41 +101,5 @@ class SandboxKernel(IPythonKernel):
                 stream.flush()
         sys.stdout, sys.stderr = self._stdout, self._stderr
 
-    def finish_metadata(
-        self, parent: dict[str, Any], metadata: dict[str, Any], reply_content: dict[str, Any]
-    ) -> dict[str, Any]:
-        metadata = super().finish_metadata(parent, metadata, reply_content)
-        metadata[KEY] = self._usage.cost()
-        return metadata
-
-
-class _Usage:
-    """CPU time and peak memory from its making to `cost`."""
-
-    def __init__(self) -> None:
-        _reset_peak()
-        self._cpu = _cpu_seconds()
-
     def cost(self) -> dict[str, Any]:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"cpu_seconds": _cpu_seconds() - self._cpu, "peak_memory_bytes": peak}
-
-
-def _cpu_seconds() -> float:
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-
-
-def _reset_peak() -> None:
-    """Let the peak of resident memory start again; see clear_refs in proc(5)."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, b"5")
-        finally:
-            os.close(descriptor)
-
-
-def drop_signal(signum: int, frame: FrameType | None) -> None:
-    """A handler that does nothing."""
+        return self._usage.cost()

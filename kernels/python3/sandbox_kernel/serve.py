@@ -18,11 +18,10 @@ from ipykernel.control import ControlThread
 from ipykernel.heartbeat import Heartbeat
 from zmq.eventloop.zmqstream import ZMQStream
 
+from sandbox_kernel.base import LeanKernel
 from sandbox_kernel.build import INLINE
-from sandbox_kernel.kernel import SandboxKernel, drop_signal
 from sandbox_kernel.publisher import Publisher
 from sandbox_kernel.requests import ShellRequests
-from sandbox_kernel.streams import Output, Stream
 
 _HIGH_WATER = 32
 """Messages that may wait at each end of the IOPub socket before a cell has to wait."""
@@ -31,9 +30,9 @@ _SUBSCRIBER_WAIT = 0.5
 """Seconds to wait for the first reader, so that nothing is said to nobody."""
 
 
-def serve(kernel: SandboxKernel, connection: dict[str, Any]) -> NoReturn:
+def serve(kernel: LeanKernel, connection: dict[str, Any]) -> NoReturn:
     """Answer requests on the sockets of ``connection`` (a connection file's content), and exit."""
-    signal.signal(signal.SIGINT, drop_signal)
+    signal.signal(signal.SIGINT, kernel.on_early_signal)
     _make_anew()
     context = zmq.Context()
     shell = _bound(context, zmq.ROUTER, connection, "shell")
@@ -41,9 +40,8 @@ def serve(kernel: SandboxKernel, connection: dict[str, Any]) -> NoReturn:
     iopub = _bound(context, zmq.XPUB, connection, "iopub")
     kernel.stdin_socket = _bound(context, zmq.ROUTER, connection, "stdin")
     _open_session(kernel, connection["key"])
-    kernel.publisher = Publisher(iopub)
-    kernel.iopub_socket = kernel.publisher
-    _wire_outputs(kernel)
+    kernel.connect_outputs(Publisher(iopub))
+    kernel.log.addHandler(logging.StreamHandler(kernel.output.log))
     heartbeat = Heartbeat(context, _address_parts(connection))
     heartbeat.start()
     code = _run(kernel, shell, control)
@@ -65,7 +63,7 @@ def _make_anew() -> None:
     os.environ.setdefault("MPLBACKEND", INLINE)
 
 
-def _open_session(kernel: SandboxKernel, key: str) -> None:
+def _open_session(kernel: LeanKernel, key: str) -> None:
     session = kernel.session
     session.key = key.encode()
     session.pid = os.getpid()
@@ -97,20 +95,7 @@ def _bound(
     return made
 
 
-def _wire_outputs(kernel: SandboxKernel) -> None:
-    shell: Any = kernel.shell
-    for hook in (shell.displayhook, shell.display_pub):
-        hook.session = kernel.session
-        hook.pub_socket = kernel.publisher
-    shell.displayhook.topic = kernel._topic("execute_result")
-    kernel.output = Output(kernel.publish_stream)
-    kernel.output.capture_descriptors()
-    kernel.log.addHandler(logging.StreamHandler(kernel.output.log))
-    sys.stdout = kernel._stdout = Stream(kernel.output, "stdout")
-    sys.stderr = kernel._stderr = Stream(kernel.output, "stderr")
-
-
-def _run(kernel: SandboxKernel, shell: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> int:
+def _run(kernel: LeanKernel, shell: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> int:
     control_thread = ControlThread(daemon=True)
     kernel.control_thread = control_thread
     kernel.control_stream = ZMQStream(control, control_thread.io_loop)
@@ -125,7 +110,7 @@ def _run(kernel: SandboxKernel, shell: zmq.Socket[bytes], control: zmq.Socket[by
     return 0
 
 
-def _start(kernel: SandboxKernel, shell: zmq.Socket[bytes], control_thread: ControlThread) -> None:
+def _start(kernel: LeanKernel, shell: zmq.Socket[bytes], control_thread: ControlThread) -> None:
     kernel.publisher.wait_for_subscriber(_SUBSCRIBER_WAIT)
     _wake_on_signals(asyncio.get_running_loop())
     kernel.start()

@@ -1,0 +1,130 @@
+"""`LeanKernel`: what our kernels have in common, on ipykernel's base class.
+
+It knows its outputs (`Publisher`, `Output`), takes environment variables as data, drops
+interrupts that come outside a cell, and tells what a cell cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import sys
+import threading
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+from ipykernel.kernelbase import Kernel
+from tornado.ioloop import IOLoop
+from traitlets import Any as AnyTrait
+
+from sandbox_kernel.environment import KEY, Environment
+from sandbox_kernel.publisher import Publisher
+from sandbox_kernel.streams import Output, Stream
+
+
+class LeanKernel(Kernel):
+    shell_stream = AnyTrait()
+    control_stream = AnyTrait()
+    _execute_sleep = 0.0
+
+    publisher: Publisher
+    output: Output
+    # Requests come on the main thread; async cells ask for that thread by this name.
+    shell_channel_thread = SimpleNamespace(parent_thread=threading.main_thread())
+    _supports_kernel_subshells = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.environment = Environment()
+        self._output_parent: dict[str, Any] = {}
+        self._interrupted_early = False
+
+    def start(self) -> None:
+        """Begin to answer control requests; `ShellRequests` brings the others."""
+        self.io_loop = IOLoop.current()
+        self._control_lock = asyncio.Lock()
+        self.control_stream.on_recv(self.dispatch_control, copy=False)
+        self._publish_status("starting", "shell")
+
+    # --- outputs --------------------------------------------------------------------------
+
+    def connect_outputs(self, publisher: Publisher) -> None:
+        """Send everything through ``publisher`` from now on, descriptors 1 and 2 included."""
+        self.publisher = self.iopub_socket = publisher
+        self.output = Output(self.publish_stream)
+        self.output.capture_descriptors()
+        sys.stdout = self._stdout = Stream(self.output, "stdout")
+        sys.stderr = self._stderr = Stream(self.output, "stderr")
+
+    def publish_stream(self, name: str, text: str) -> None:
+        """Send text of stdout or stderr as part of the cell that runs, or ran last."""
+        self.session.send(
+            self.publisher,
+            "stream",
+            {"name": name, "text": text},
+            parent=self._output_parent,
+            ident=b"stream." + name.encode(),
+        )
+
+    def set_parent(self, ident: Any, parent: dict[str, Any], channel: str = "shell") -> None:
+        super().set_parent(ident, parent, channel)
+        if channel == "shell" and parent["header"]["msg_type"] == "execute_request":
+            self._output_parent = parent
+            self._interrupted_early = False
+
+    # --- signals --------------------------------------------------------------------------
+    # SIGINT is meant for the cell. Outside one it is dropped, but not with SIG_IGN, which
+    # programs that a cell starts would inherit.
+
+    def pre_handler_hook(self) -> None:
+        pass
+
+    def post_handler_hook(self) -> None:
+        pass
+
+    def on_early_signal(self, signum: int, frame: FrameType | None) -> None:
+        """The handler outside cells; one that comes as a cell begins counts."""
+        self._interrupted_early = True
+
+    # --- cost -----------------------------------------------------------------------------
+
+    def finish_metadata(
+        self, parent: dict[str, Any], metadata: dict[str, Any], reply_content: dict[str, Any]
+    ) -> dict[str, Any]:
+        metadata = super().finish_metadata(parent, metadata, reply_content)
+        metadata[KEY] = self.cost()
+        return metadata
+
+    def cost(self) -> dict[str, Any]:
+        """``cpu_seconds`` and ``peak_memory_bytes`` of the cell that ran."""
+        return {}
+
+
+class Usage:
+    """CPU time and peak memory from its making to `cost`."""
+
+    def __init__(self) -> None:
+        _reset_peak()
+        self._cpu = _cpu_seconds()
+
+    def cost(self) -> dict[str, Any]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"cpu_seconds": _cpu_seconds() - self._cpu, "peak_memory_bytes": peak}
+
+
+def _cpu_seconds() -> float:
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _reset_peak() -> None:
+    """Let the peak of resident memory start again; see clear_refs in proc(5)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"5")
+        finally:
+            os.close(descriptor)
