@@ -34,7 +34,7 @@ from typing import Any
 from code_interpreter.guest import box, syscalls
 from code_interpreter.guest.init import BoxSockets, Init
 from code_interpreter.guest.launch import reset_signals
-from code_interpreter.protocol.boxes import DATA, FULL_RANGE, BoxRequest, ViewConfig
+from code_interpreter.protocol.boxes import DATA, FULL_RANGE, PID_FILE, BoxRequest, ViewConfig
 
 _MESSAGE = 1 << 20
 _BACKLOG = 512
@@ -98,6 +98,7 @@ class ForkServer:
             if pid == 0:
                 self._become_init(box_request, sockets, ours, log)
             try:
+                _leave_pid(pid, Path(run_directory))
                 self._furnish(pid, box_request, ours)
             except BaseException:
                 os.kill(pid, signal.SIGKILL)
@@ -153,6 +154,12 @@ class ForkServer:
             self._say(answer)
         finally:
             os._exit(0)
+
+
+def _leave_pid(pid: int, run_directory: Path) -> None:
+    """For a host that dies before it has noted the box: its successor finds the processes."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    (run_directory / PID_FILE).write_text(f"{pid} {ticks}")
 
 
 def _listen(directory: str, setup: socket.socket) -> BoxSockets:

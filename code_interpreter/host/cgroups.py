@@ -124,6 +124,12 @@ class Cgroups:
                         raise
                     time.sleep(0.002)
 
+    def remove_parents(self) -> None:
+        """Remove the groups that boxes get theirs under, where no box is left."""
+        for directory in set(self.controllers.values()):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
 
 _V2_FILES = {"memory": "memory.max"}
 _V1_FILES = {"memory": "memory.limit_in_bytes"}

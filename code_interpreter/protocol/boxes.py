@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 
 DATA = "/run/host/data"
 """Where the view shows the host's data directory."""
+PID_FILE = "init.pid"
+"""In a box's run directory: pid of its init as the host sees it, and its start ticks."""
 PACKAGE = "/opt/code-interpreter"
 """Where the view and every box show this package."""
 SUPERVISOR_ID = 65536

@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from code_interpreter.host.templates import (
     python_is_in_usr,
     resources,
 )
-from code_interpreter.protocol.boxes import BoxRequest, Layer, ViewConfig
+from code_interpreter.protocol.boxes import PID_FILE, BoxRequest, Layer, ViewConfig
 
 INIT_SOCKET = "init.sock"
 START_DEADLINE = 30.0
@@ -73,6 +73,7 @@ class NamespacesRuntime(SandboxRuntime):
 
     async def stop(self) -> None:
         await self._forks.stop()
+        self._cgroups.remove_parents()
 
     def enforceable(self, limits: Limits) -> Limits:
         can = self._cgroups.can
@@ -105,7 +106,8 @@ class NamespacesRuntime(SandboxRuntime):
             await asyncio.to_thread(self._cgroups.join, spec.sandbox_id, pid)
             await self._tell_init(box, {"op": "start"})
         except BaseException as error:
-            await asyncio.shield(self._clean(spec.sandbox_id, box))
+            trace = box or Box(spec.sandbox_id, self.name, 0, 0, run_directory, spec.template)
+            await asyncio.shield(self.kill(trace))
             if isinstance(error, OSError):
                 raise RuntimeFailure(f"the sandbox could not be made: {error}") from error
             raise
@@ -135,11 +137,20 @@ class NamespacesRuntime(SandboxRuntime):
     # --- ending -------------------------------------------------------------------------
 
     async def kill(self, box: Box) -> None:
-        await self._clean(box.sandbox_id, box)
+        await self._clean(box.sandbox_id, self._known(box))
 
-    async def _clean(self, sandbox_id: str, box: Box | None) -> None:
-        if box is not None:
-            await self._end_processes(box)
+    def _known(self, box: Box) -> Box:
+        """The box with the pid that the fork server left, if the record's is of no process."""
+        if is_alive(box.pid, box.start_ticks):
+            return box
+        try:
+            left = (self._data / "run" / box.sandbox_id / PID_FILE).read_text().split()
+        except OSError:
+            return box
+        return replace(box, pid=int(left[0]), start_ticks=int(left[1]))
+
+    async def _clean(self, sandbox_id: str, box: Box) -> None:
+        await self._end_processes(box)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self._cgroups.remove, sandbox_id)
         if (self._data / "sandboxes" / sandbox_id).exists():
@@ -163,7 +174,7 @@ class NamespacesRuntime(SandboxRuntime):
 
     async def adopt(self, box: Box) -> bool:
         if not is_alive(box.pid, box.start_ticks):
-            await self._clean(box.sandbox_id, None)
+            await self.kill(box)
             return False
         with contextlib.suppress(OSError, ValueError):
             self._ranges[box.sandbox_id] = int((box.run_directory / "id-range").read_text())
