@@ -80,6 +80,10 @@ def still_transitioning(sandbox_id: str, reason: str) -> Refused:
     return _json(409, f"The sandbox is still transitioning: {reason}", sandboxId=sandbox_id)
 
 
+def overloaded(reason: str) -> Refused:
+    return _json(503, f"The host cannot open another connection: {reason}")
+
+
 def failed() -> Refused:
     return _json(500, "The host failed to connect this request; its log says why")
 

@@ -34,6 +34,13 @@ HALF_CLOSED_SECONDS = 60.0
 MAX_WAITING_REQUESTS = 16
 MAX_UNSENT_BYTES = 256 * 1024
 
+_KEEPALIVE = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 60,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 15,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 4,
+}
+"""A client whose machine is gone is noticed after two minutes."""
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
 _log = logging.getLogger(__name__)
 
@@ -66,6 +73,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option, value in _KEEPALIVE.items():
+            connection.setsockopt(*option, value)
         self._deadline = time.monotonic() + IDLE_SECONDS
         self._connected.add(self)
 

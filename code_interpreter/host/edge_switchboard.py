@@ -96,9 +96,12 @@ class Switchboard:
             raise answers.port_not_open(sandbox_id, port) from None
         except TimeoutError:
             raise answers.no_answer(sandbox_id, port, "it takes no connection") from None
-        except OSError as error:
+        except (FileNotFoundError, ConnectionError) as error:
             _log.info("sandbox %s is not reachable: %s", sandbox_id, error)
             raise answers.sandbox_not_found(sandbox_id) from None
+        except OSError as error:
+            _log.error("no connection to sandbox %s: %s", sandbox_id, error)
+            raise answers.overloaded(str(error)) from None
 
     def lost(self, destination: Destination, reason: str) -> answers.Refused:
         """What to say if the server hung up before it answered."""

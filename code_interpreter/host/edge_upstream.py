@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast
 
@@ -33,6 +33,7 @@ Key: TypeAlias = tuple[str, int]
 SUPERVISOR_SOCKETS = {ENVD_PORT: ENVD_SOCKET, GATEWAY_PORT: GATEWAY_SOCKET}
 
 _UNIX_PATH_BYTES = 107
+_QUEUE_PAUSE = 0.005
 
 
 class PortClosed(Exception):
@@ -214,8 +215,13 @@ class UpstreamPool:
 async def open_unix(path: Path, key: Key) -> Upstream:
     """Connect to a unix socket, however long its path. Raises OSError, TimeoutError."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(CONNECT_SECONDS), _short(path) as reachable:
-        _, upstream = await loop.create_unix_connection(lambda: Upstream(key), reachable)
+    async with asyncio.timeout(CONNECT_SECONDS):
+        connection = await _connect(path)
+        try:
+            _, upstream = await loop.create_unix_connection(lambda: Upstream(key), sock=connection)
+        except BaseException:
+            connection.close()
+            raise
     return upstream
 
 
@@ -227,8 +233,8 @@ async def open_sandbox_port(run_directory: Path, key: Key) -> Upstream:
     name = SUPERVISOR_SOCKETS.get(key[1])
     if name is not None:
         return await open_unix(run_directory / name, key)
-    async with asyncio.timeout(CONNECT_SECONDS), _short(run_directory / PORTS_SOCKET) as reachable:
-        connection = await _ask_for_port(reachable, key[1])
+    async with asyncio.timeout(CONNECT_SECONDS):
+        connection = await _ask_for_port(run_directory / PORTS_SOCKET, key[1])
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop = asyncio.get_running_loop()
@@ -239,8 +245,28 @@ async def open_sandbox_port(run_directory: Path, key: Key) -> Upstream:
     return upstream
 
 
-@contextlib.asynccontextmanager
-async def _short(path: Path) -> AsyncIterator[str]:
+async def _connect(path: Path) -> socket.socket:
+    """A connection to a unix socket, once there is room in its queue.
+
+    Event loops take a full queue for an error (uvloop) or for a connection (asyncio).
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    try:
+        with _short(path) as reachable:
+            while True:
+                try:
+                    connection.connect(reachable)
+                    return connection
+                except BlockingIOError:
+                    await asyncio.sleep(_QUEUE_PAUSE)
+    except BaseException:
+        connection.close()
+        raise
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
     """The path, or another that fits into a socket address and leads to the same socket."""
     if len(os.fsencode(path)) <= _UNIX_PATH_BYTES:
         yield str(path)
@@ -252,12 +278,10 @@ async def _short(path: Path) -> AsyncIterator[str]:
         os.close(directory)
 
 
-async def _ask_for_port(path: str, port: int) -> socket.socket:
+async def _ask_for_port(path: Path, port: int) -> socket.socket:
     """A connection made by `code_interpreter.guest.ports` inside the sandbox."""
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
-        asker.setblocking(False)
-        await loop.sock_connect(asker, path)
+    with await _connect(path) as asker:
         await loop.sock_sendall(asker, b"%d\n" % port)
         await _readable(asker)
         answer, descriptors, _, _ = socket.recv_fds(asker, 1, 1)

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 
 from code_interpreter.host import edge_client
 from code_interpreter.host.edge_http import MAX_HEAD_BYTES
+from code_interpreter.host.edge_upstream import open_unix
 from code_interpreter.host.runtimes.base import ENVD_SOCKET
 from tests.host.edge_world import BOX, World, world_in
 from tests.host.test_edge_http import SMUGGLING
@@ -291,3 +294,25 @@ async def test_many_bad_requests_in_one_go(world: World) -> None:
     count = 2000
     answer = await world.raw(request * count + b"end\r\n\r\n")
     assert answer.count(b"HTTP/1.1 403") == count
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_server_with_a_full_queue_is_waited_for(
+    factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(tmp_path / "full"))
+            listener.listen(0)
+            opening = [asyncio.create_task(open_unix(tmp_path / "full", ("", 0))) for _ in range(5)]
+            await asyncio.sleep(0.1)
+            assert not all(task.done() for task in opening)
+            accepted = [await asyncio.to_thread(listener.accept) for _ in opening]
+            for upstream in await asyncio.gather(*opening):
+                upstream.abort()
+            for connection, _ in accepted:
+                connection.close()
+            await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
