@@ -44,6 +44,12 @@ class KernelSpec:
     warm: bool = False
     """True: the box's init can fork this kernel."""
 
+    requires: str | None = None
+    """A program without which it cannot run."""
+
+    def usable(self) -> bool:
+        return self.requires is None or shutil.which(self.requires) is not None
+
     def command(self, python: str, connection_file: str) -> list[str]:
         command = [
             argument.replace("{connection_file}", connection_file).replace(
@@ -74,13 +80,18 @@ class Languages:
         """Raises `UnknownLanguage`. ``language`` is one of ours (see `normalise`)."""
         name = _SPECS.get(language, language)
         file = self._directory / name / "kernel.json"
-        if Path(name).name != name or not file.is_file():
+        spec = _read(file) if Path(name).name == name and file.is_file() else None
+        if spec is None or not spec.usable():
             known = ", ".join(self.names())
-            raise UnknownLanguage(f"No kernel for language '{language}'. Installed: {known}")
-        return _read(file)
+            missing = "" if spec is None else f": '{spec.requires}' is not installed"
+            raise UnknownLanguage(
+                f"No kernel for language '{language}'{missing}. There are: {known}"
+            )
+        return spec
 
     def names(self) -> list[str]:
-        specs = {path.parent.name for path in self._directory.glob("*/kernel.json")}
+        files = self._directory.glob("*/kernel.json")
+        specs = {file.parent.name for file in files if _read(file).usable()}
         names = {language for language, spec in _SPECS.items() if spec in specs}
         return sorted(names | (specs - set(_SPECS.values()) | ({"javascript"} & specs)))
 
@@ -98,4 +109,5 @@ def _read(file: Path) -> KernelSpec:
         settle=float(ours.get("settle_seconds", 0.0)),
         environment=ours.get("environment", "metadata"),
         warm=bool(ours.get("warm", False)),
+        requires=ours.get("requires"),
     )

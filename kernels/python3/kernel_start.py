@@ -2,7 +2,7 @@
 
 Cold: ``python3 kernel_start.py CONNECTION_FILE``. Warm: a single-threaded process calls
 `warm_up` once, then forks; each child calls `kernel_main`. Which kernel it is to be stands in
-the connection's ``kernel_name``: ``python3`` or ``bash``.
+the connection's ``kernel_name``: ``python3``, ``bash`` or ``java``.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ def _kernel(name: str) -> Any:
         from bash_kernel import build_bash
 
         return build_bash()
+    if name == "java":
+        from java_kernel import build_java
+
+        return build_java()
     if _warm is not None:
         return _warm
     from sandbox_kernel.build import build
@@ -56,11 +60,12 @@ def _kernel(name: str) -> Any:
 
 
 def _import_packages() -> None:
-    """Ours, from two folders that user code shall not see: what is loaded stays loaded."""
-    folders = [str(_HERE), str(_HERE.with_name("bash"))]
+    """Ours, from folders that user code shall not see: what is loaded stays loaded."""
+    folders = [str(_HERE.with_name(name)) for name in ("python3", "bash", "java")]
     sys.path += folders
     try:
         import bash_kernel  # noqa: F401
+        import java_kernel  # noqa: F401
         import sandbox_kernel  # noqa: F401
     finally:
         sys.path[:] = [entry for entry in sys.path if entry not in folders]
