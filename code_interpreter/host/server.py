@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -32,6 +33,7 @@ from code_interpreter.protocol.control import HostFile
 API_STOP_DEADLINE = 5
 """Seconds that requests under way have when the host stops."""
 IDLE_CHECK = 1.0
+MOST_FILES = 65536
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +69,7 @@ async def serve(
     killed live on, and the next host on this data directory adopts them. Raises
     `DataDirectoryUnusable`, `StoreUnusable`, `RuntimeFailure` and `PortUnusable`.
     """
+    _raise_file_limit()
     data = DataDirectory(settings.data_dir)
     data.prepare()
     with data.locked(), _stop_signals() as stop:
@@ -87,6 +90,14 @@ async def serve(
         finally:
             data.host_file.unlink(missing_ok=True)
             data.progress.unlink(missing_ok=True)
+
+
+def _raise_file_limit() -> None:
+    """Each connection of a client takes a descriptor, and one more towards its sandbox."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @dataclass(frozen=True, slots=True)
