@@ -18,8 +18,6 @@ import zmq
 
 from code_interpreter.gateway.message import BadMessage, Codec, KernelMessage
 
-HIGH_WATER = 32
-"""Messages that may wait in the gateway before the kernel has to."""
 TURN_SECONDS = 0.004
 """Time after which a busy kernel lets the others have their turn."""
 
@@ -37,7 +35,10 @@ class Channels:
         context: zmq.Context[zmq.Socket[bytes]],
         connection: dict[str, Any],
         receive: Receive,
+        high_water: int,
     ) -> None:
+        """``high_water``: output messages that may wait here before the kernel has to."""
+        self._high_water = high_water
         self.codec = Codec(connection["key"])
         self._receive = receive
         self._loop = asyncio.get_running_loop()
@@ -56,7 +57,7 @@ class Channels:
         socket.linger = 0
         socket.setsockopt(zmq.RECONNECT_IVL, 2)  # the kernel binds when it is ready, we are early
         if name == "iopub":
-            socket.rcvhwm = HIGH_WATER
+            socket.rcvhwm = self._high_water
             socket.subscribe(b"")
         else:
             socket.setsockopt(zmq.IDENTITY, self._identity)

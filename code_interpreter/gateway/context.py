@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import zmq
@@ -22,7 +22,7 @@ from code_interpreter.gateway import preludes
 from code_interpreter.gateway.environment import SandboxEnvironment
 from code_interpreter.gateway.execution import KernelEnd, Terms
 from code_interpreter.gateway.kernel import Kernel, KernelStartFailed
-from code_interpreter.gateway.languages import KernelSpec
+from code_interpreter.gateway.languages import BARRIER, KernelSpec
 from code_interpreter.gateway.ledger import ContextRecord, KernelRecord
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
@@ -32,9 +32,12 @@ from code_interpreter.protocol.executions import Cause
 
 HIDDEN_DEADLINE = 10.0
 """Seconds that a hidden cell (environment variables) may take."""
+BARRIER_DEADLINE = 15.0
+"""Seconds that a kernel has to pass on what its cell has printed."""
 MAX_LATE = 1000
 """Late messages kept for the next cell."""
 _LATE_TYPES = frozenset({"stream", "display_data", "update_display_data", "clear_output"})
+_OUTPUT_TYPES = _LATE_TYPES | {"execute_result", "error"}
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Context:
         self._hidden: tuple[str, asyncio.Future[None]] | None = None
         self._around: asyncio.Task[None] | None = None
         self._late: deque[KernelMessage] = deque(maxlen=MAX_LATE)
+        self._end_held: list[KernelMessage] | None = None
         self._removed = False
         self._adopted = False
 
@@ -149,7 +153,7 @@ class Context:
             kernel.environment_version = environment.version
         variables |= run.request.env_vars
         if variables:
-            await self._run_hidden(kernel, variables)
+            await self._run_hidden(kernel, self._setting(variables))
 
     def _restore(self, run: Run, kernel: Kernel) -> None:
         if self._spec.environment == "metadata" or not kernel.ready:
@@ -160,14 +164,16 @@ class Context:
 
     async def _restore_later(self, kernel: Kernel, variables: dict[str, str | None]) -> None:
         try:
-            await self._run_hidden(kernel, variables)
+            await self._run_hidden(kernel, self._setting(variables))
         finally:
             self._around = None
         self._pump()
 
-    async def _run_hidden(self, kernel: Kernel, variables: dict[str, str | None]) -> None:
+    def _setting(self, variables: Mapping[str, str | None]) -> str:
+        return preludes.set_variables(self._spec.environment, variables)
+
+    async def _run_hidden(self, kernel: Kernel, code: str) -> None:
         """A kernel that does not even do this is no good: it is ended."""
-        code = preludes.set_variables(self._spec.environment, variables)
         done = asyncio.get_running_loop().create_future()
         self._hidden = (kernel.execute(code, silent=True), done)
         try:
@@ -196,6 +202,8 @@ class Context:
             env = machinery.place.environment(environment.variables)
             await kernel.start(self.cwd, env)
             kernel.environment_version = version
+            if self._spec.prelude is not None:
+                await self._run_hidden(kernel, self._spec.prelude)
             self._kernel = kernel
             machinery.changed()
         except KernelStartFailed as failure:
@@ -245,15 +253,39 @@ class Context:
     def kernel_said(self, kernel: Kernel, channel: str, message: KernelMessage) -> None:
         run, hidden = self._current, self._hidden
         if run is not None and message.parent_id == run.message_id:
-            run.receive(message)
+            self._run_said(run, kernel, message)
         elif hidden is not None and message.parent_id == hidden[0]:
             if message.type == "execute_reply" and not hidden[1].done():
                 hidden[1].set_result(None)
+        elif self._end_held is not None and message.type == BARRIER:
+            self._release(self._end_held)
+        elif self._end_held is not None and run is not None and message.type in _OUTPUT_TYPES:
+            run.receive(message)
         elif message.type in _LATE_TYPES and kernel is self._kernel:
             if run is not None:
                 run.receive(message)
             else:
                 self._late.append(message)
+
+    def _run_said(self, run: Run, kernel: Kernel, message: KernelMessage) -> None:
+        """With a barrier, the end of a cell waits for its output."""
+        ends = message.type == "execute_reply" or message.content.get("execution_state") == "idle"
+        if self._spec.barrier is None or not ends:
+            run.receive(message)
+        elif self._end_held is not None:
+            self._end_held.append(message)
+        else:
+            self._end_held = held = [message]
+            kernel.execute(self._spec.barrier, silent=True)
+            asyncio.get_running_loop().call_later(BARRIER_DEADLINE, self._release, held)
+
+    def _release(self, held: list[KernelMessage]) -> None:
+        if held is not self._end_held:
+            return
+        self._end_held = None
+        if self._current is not None:
+            for message in held:
+                self._current.receive(message)
 
     def kernel_ended(self, kernel: Kernel, end: KernelEnd) -> None:
         kernel.close()
@@ -263,6 +295,7 @@ class Context:
         self._adopted = False
         self._machinery.changed()
         self._late.clear()
+        self._end_held = None
         if self._hidden is not None and not self._hidden[1].done():
             self._hidden[1].set_result(None)
         if self._current is not None:

@@ -18,8 +18,9 @@ from code_interpreter.gateway.channels import Channels
 from code_interpreter.gateway.execution import KernelEnd
 from code_interpreter.gateway.languages import KernelSpec
 from code_interpreter.gateway.ledger import KernelRecord, start_ticks
-from code_interpreter.gateway.message import KernelMessage
+from code_interpreter.gateway.message import KernelMessage, now_text
 from code_interpreter.gateway.place import Place
+from code_interpreter.gateway.process_output import ProcessOutput
 from code_interpreter.gateway.provisioners import (
     AdoptedProvisioner,
     ColdProvisioner,
@@ -68,6 +69,7 @@ class Kernel:
         self._connection: dict[str, Any] = {}
         self._owner = owner
         self._directory: Path | None = None
+        self._output: ProcessOutput | None = None
         self._provisioner: Provisioner | None = None
         self._channels: Channels | None = None
         self._nudge_id = ""
@@ -109,7 +111,9 @@ class Kernel:
             self._provisioner = AdoptedProvisioner()
             self._provisioner.watch(self._process_ended)
             await self._provisioner.launch_kernel([], pid=record.pid, starter=self._starter)
-            self._channels = Channels(self._zmq, record.connection, self._said)
+            self._channels = Channels(
+                self._zmq, record.connection, self._said, self.spec.high_water
+            )
             if self.spec.interruptible:
                 self.interrupt()
             async with asyncio.timeout(ADOPTION_DEADLINE):
@@ -137,7 +141,7 @@ class Kernel:
     async def _launch(self, cwd: str, env: dict[str, str]) -> None:
         assert self._directory is not None
         connection = self._connection = self._new_connection(self._directory)
-        self._channels = Channels(self._zmq, connection, self._said)
+        self._channels = Channels(self._zmq, connection, self._said, self.spec.high_water)
         environment = {**env, **self.spec.env}
         if self._starter is not None:
             self._provisioner = WarmProvisioner()
@@ -157,14 +161,20 @@ class Kernel:
         file = self._directory / "connection.json"
         write_connection_file(file, connection, place.user)
         command = self.spec.command(place.config.python, str(file))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        output = os.open(self._directory / "log", flags, 0o600)
+        self._output = output = ProcessOutput()
+        stdout, stderr = output.ends_for_child()
         try:
             await self._provisioner.launch_kernel(
-                command, launcher=place.launcher, user=place.user, env=env, cwd=cwd, log=output
+                command,
+                launcher=place.launcher,
+                user=place.user,
+                env=env,
+                cwd=cwd,
+                stdout=stdout,
+                stderr=stderr,
             )
         finally:
-            os.close(output)
+            output.started()
 
     def _new_connection(self, directory: Path) -> dict[str, Any]:
         names = ("shell", "iopub", "stdin", "control", "hb")
@@ -192,6 +202,8 @@ class Kernel:
                 raise self._failed(_end_text(self._provisioner.end))
         self._ready.result()
         self.ready = True
+        if self._output is not None:
+            self._output.open_to(self._process_said)
 
     # --- in use ---------------------------------------------------------------------------
 
@@ -226,7 +238,9 @@ class Kernel:
         return self._channels.send(channel, message_type, content)
 
     def interrupt(self) -> None:
-        if self._provisioner is not None:
+        if self.spec.interrupt == "message" and self._channels is not None:
+            self._channels.send("control", "interrupt_request", {})
+        elif self._provisioner is not None:
             self._provisioner.signal(signal.SIGINT)
 
     def kill(self) -> None:
@@ -246,6 +260,8 @@ class Kernel:
         if self._channels is not None:
             self._channels.close()
             self._channels = None
+        if self._output is not None:
+            self._output.close()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
@@ -256,6 +272,8 @@ class Kernel:
         if self._nudge_id and message.parent_id == self._nudge_id:
             self._answered_nudge(channel, message)
             return
+        if message.type == "execute_reply" and self._output is not None:
+            self._output.drain()
         self._owner.kernel_said(self, channel, message)
 
     def _answered_nudge(self, channel: str, message: KernelMessage) -> None:
@@ -266,9 +284,16 @@ class Kernel:
         if len(self._answered) == 2 and not self._ready.done():
             self._ready.set_result(None)
 
+    def _process_said(self, name: str, text: str) -> None:
+        content = {"name": name, "text": text}
+        message = KernelMessage("stream", "", content, date=now_text(), size=len(text))
+        self._owner.kernel_said(self, "process", message)
+
     def _process_ended(self, end: KernelEnd) -> None:
         if self._channels is not None:
             self._channels.drain()
+        if self._output is not None and self.ready:
+            self._output.drain()
         if end.signal == signal.SIGKILL and read_oom_kills() > self.oom_kills:
             end = KernelEnd(end.exit_code, end.signal, out_of_memory=True)
         if not self._ready.done():
@@ -280,12 +305,10 @@ class Kernel:
         self._owner.kernel_ended(self, end)
 
     def _last_words(self) -> str:
-        if self._directory is None:
+        if self._output is None:
             return ""
-        try:
-            return (self._directory / "log").read_text(errors="replace")[-2000:].strip()
-        except OSError:
-            return ""
+        self._output.drain()
+        return self._output.last_words.strip()
 
 
 def _end_text(end: KernelEnd | None) -> str:

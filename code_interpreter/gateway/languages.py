@@ -25,6 +25,9 @@ _SPECS = {"python": "python3", "typescript": "javascript", "r": "ir"}
 """Language → name of its kernelspec, where that is another."""
 
 
+BARRIER = "code_interpreter_barrier"
+
+
 class UnknownLanguage(LookupError):
     """No kernel for this language is installed; the message names those that are."""
 
@@ -36,16 +39,28 @@ class KernelSpec:
     directory: Path
     env: dict[str, str] = field(default_factory=dict)
     transport: str = "ipc"
-    interruptible: bool = True
+    interrupt: str = "signal"
+    """``signal``: SIGINT; ``message``: a request on the control channel; ``none``: not at all."""
     settle: float = 0.0
     """Seconds that the kernel's output may come after its reply and ``idle``."""
+    barrier: str | None = None
+    """For a kernel whose output may come later still: code that has it send a message of
+    type `BARRIER` after all output so far."""
     environment: str = "metadata"
     """How variables reach a cell: ``metadata`` of its request, or hidden cells (`preludes`)."""
+    high_water: int = 32
+    """Output messages that may wait in the gateway; many for a kernel that would drop them."""
+    prelude: str | None = None
+    """A hidden cell that every new kernel runs first."""
     warm: bool = False
     """True: the box's init can fork this kernel."""
 
     requires: str | None = None
     """A program without which it cannot run."""
+
+    @property
+    def interruptible(self) -> bool:
+        return self.interrupt != "none"
 
     def usable(self) -> bool:
         return self.requires is None or shutil.which(self.requires) is not None
@@ -105,9 +120,12 @@ def _read(file: Path) -> KernelSpec:
         directory=file.parent,
         env=dict(data.get("env", {})),
         transport=ours.get("transport", "ipc"),
-        interruptible=ours.get("interrupt", "signal") != "none",
+        interrupt=data.get("interrupt_mode", "signal"),
+        barrier=ours.get("barrier"),
         settle=float(ours.get("settle_seconds", 0.0)),
         environment=ours.get("environment", "metadata"),
+        high_water=int(ours.get("high_water", 32)),
+        prelude=(file.parent / ours["prelude"]).read_text() if "prelude" in ours else None,
         warm=bool(ours.get("warm", False)),
         requires=ours.get("requires"),
     )

@@ -94,8 +94,8 @@ class ColdProvisioner(Provisioner):
                 env=kwargs["env"],
                 cwd=kwargs["cwd"],
                 stdin=null,
-                stdout=kwargs["log"],
-                stderr=kwargs["log"],
+                stdout=kwargs["stdout"],
+                stderr=kwargs["stderr"],
             )
         finally:
             os.close(null)

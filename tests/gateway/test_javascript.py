@@ -1,0 +1,113 @@
+"""Cells of JavaScript and TypeScript, in Deno's kernel."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from code_interpreter.protocol.executions import Cause, ExecutionStatus, KernelState
+from tests.gateway.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "stdout", "stderr"),
+    [
+        ("1 + 1", "2", "", ""),
+        ("'a' + 'b'", '"ab"', "", ""),
+        ("({ a: 1, b: [1, { c: 2 }] })", "{ a: 1, b: [ 1, { c: 2 } ] }", "", ""),
+        ("undefined", None, "", ""),
+        ("console.log('x', 1); console.error('e')", None, "x 1\n", "e\n"),
+        ("await new Promise((done) => setTimeout(() => done(5), 10))", "5", "", ""),
+        ("import fs from 'node:fs'; fs.existsSync('/')", "true", "", ""),
+        ("import path from 'path'; path.basename('/a/b')", '"b"', "", ""),
+        ("const os = require('os'); typeof os.cpus", '"function"', "", ""),
+        ("Buffer.from('hi').toString('hex')", '"6869"', "", ""),
+        (
+            "process.stdout.write('raw\\n'); process.stderr.write('bad\\n'); 1",
+            "1",
+            "raw\n",
+            "bad\n",
+        ),
+        ("Deno.stdout.writeSync(new TextEncoder().encode('ü'))", "2", "ü", ""),
+        ("function f() { return 3 }\nf()", "3", "", ""),
+        ("f() + 1", "4", "", ""),
+        ("let n: number = 1; interface A { x: number }; const a: A = { x: n }; a.x", "1", "", ""),
+    ],
+)
+async def test_cells(shared: World, code: str, text: str | None, stdout: str, stderr: str) -> None:
+    outcome = await shared.run(code, language="javascript")
+    assert outcome.error is None, outcome.error
+    assert (outcome.text, outcome.stdout, outcome.stderr) == (text, stdout, stderr)
+
+
+async def test_typescript_has_a_context_of_its_own(shared: World) -> None:
+    await shared.run("const where: string = 'ts'", language="ts")
+    assert (await shared.run("where", language="typescript")).text == '"ts"'
+    assert (await shared.run("typeof where", language="javascript")).text == '"undefined"'
+
+
+async def test_packages_of_the_directory(shared: World) -> None:
+    (shared.directory / "deno.json").write_text(json.dumps({"nodeModulesDir": "manual"}))
+    for name, kind, source in (
+        ("common", "commonjs", "module.exports = { answer: 42 }"),
+        ("modern", "module", "export const answer = 43"),
+    ):
+        package = shared.home / "node_modules" / name
+        package.mkdir(parents=True)
+        fields = {"name": name, "version": "1.0.0", "type": kind, "exports": "./index.js"}
+        (package / "package.json").write_text(json.dumps(fields))
+        (package / "index.js").write_text(source)
+    async with shared.client() as client:
+        made = (await client.post("/contexts", json={"language": "javascript"})).json()
+    for code, text in (
+        ("require('common').answer", "42"),
+        ("import common from 'common'; common.answer", "42"),
+        ("import { answer } from 'modern'; answer", "43"),
+        ("(await import('modern')).answer", "43"),
+    ):
+        assert (await shared.run(code, context_id=made["id"])).text == text
+
+
+async def test_all_output_comes_before_the_end(shared: World) -> None:
+    code = "for (let i = 0; i < 20_000; i++) console.log(i); 'end'"
+    outcome = await shared.run(code, language="javascript")
+    assert outcome.stdout == "".join(f"{n}\n" for n in range(20_000))
+    assert outcome.text == '"end"'
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "value"),
+    [
+        ("throw new TypeError('bad')", "TypeError", "bad"),
+        ("nonesuch", "ReferenceError", "nonesuch is not defined"),
+        ("await Promise.reject(new Error('later'))", "Error", "later"),
+    ],
+)
+async def test_errors(shared: World, code: str, name: str, value: str) -> None:
+    outcome = await shared.run(code, language="javascript")
+    assert outcome.error is not None
+    assert (outcome.error.name, outcome.error.value) == (name, value)
+    assert name in outcome.error.traceback
+
+
+async def test_an_interrupt_keeps_the_state(shared: World) -> None:
+    await shared.run("var kept = 1", language="javascript")
+    end = (await shared.run("while (true) {}", language="javascript", timeout=0.3)).end
+    assert (end.status, end.kernel_state) == (ExecutionStatus.INTERRUPTED, KernelState.PRESERVED)
+    assert (await shared.run("kept", language="javascript")).text == "1"
+
+
+async def test_a_cell_that_awaits_for_ever_is_ended(shared: World) -> None:
+    code = "await new Promise((done) => setTimeout(done, 60_000))"
+    end = (await shared.run(code, language="javascript", timeout=0.3)).end
+    assert (end.kernel_state, end.cause) == (KernelState.RESET, Cause.TIMEOUT)
+    assert (await shared.run("1", language="javascript")).text == "1"
+
+
+async def test_an_exit_is_told(shared: World) -> None:
+    end = (await shared.run("process.exit(4)", language="javascript")).end
+    assert (end.status, end.exit_code) == (ExecutionStatus.LOST, 4)
+    assert (await shared.run("require('os') !== null", language="javascript")).text == "true"
