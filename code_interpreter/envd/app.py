@@ -24,6 +24,7 @@ from code_interpreter.envd.memory import Memory
 from code_interpreter.envd.moving import Mover
 from code_interpreter.envd.process_service import ProcessService
 from code_interpreter.envd.processes import Processes
+from code_interpreter.envd.starter import Starter
 from code_interpreter.envd.state import State
 from code_interpreter.envd.status import Status
 from code_interpreter.envd.tree import Tree
@@ -43,6 +44,7 @@ def make_app(config: GuestConfig) -> ASGIApp:
     state = State(config, default_user=config.default_user)
     Memory(config.state_directory).recall(state)
     tree, launcher = Tree(config), Launcher(config.user_namespace_fd)
+    starter = Starter(launcher, config.user_namespace_fd)
     files = Filesystem(tree, Mover(launcher, state.superuser(), state.path))
     options: dict[str, Any] = {
         "read_max_bytes": LARGEST_MESSAGE,
@@ -51,7 +53,7 @@ def make_app(config: GuestConfig) -> ASGIApp:
     }
     services: dict[str, Any] = {
         "/process.Process/": ProcessASGIApplication(
-            ProcessService(state, Processes(launcher)), **options
+            ProcessService(state, Processes(starter)), **options
         ),
         "/filesystem.Filesystem/": FilesystemASGIApplication(
             FilesystemService(state, files), **options

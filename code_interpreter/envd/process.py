@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from code_interpreter.envd.starter import Child
 from code_interpreter.envd.streams import Inlet, InputRefused, Outlet
 
 MOST_QUEUED = 16
@@ -126,14 +127,14 @@ class Process:
 
     def __init__(
         self,
-        pid: int,
+        child: Child,
         command: Command,
         outputs: Mapping[str, int],
         given: int | None,
         on_end: Callable[[Process], None],
     ) -> None:
         """Takes over the descriptors. ``outputs`` is the terminal's alone if there is one."""
-        self.pid = pid
+        self.pid = child.pid
         self.command = command
         self.ended: Ended | None = None
         self._on_end = on_end
@@ -147,8 +148,7 @@ class Process:
         ]
         target = given if self._terminal is None else os.dup(self._terminal)
         self._inlet = None if target is None else Inlet(target)
-        self._pid_descriptor = os.pidfd_open(pid)
-        asyncio.get_running_loop().add_reader(self._pid_descriptor, self._exited)
+        child.on_exit(self._exited)
 
     # --- listeners ------------------------------------------------------------------------
 
@@ -179,10 +179,8 @@ class Process:
 
     # --- the end --------------------------------------------------------------------------
 
-    def _exited(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pid_descriptor)
-        os.close(self._pid_descriptor)
-        self._status = os.waitpid(self.pid, 0)[1]
+    def _exited(self, status: int) -> None:
+        self._status = status
         self._end_if_over()
 
     def _outlet_closed(self, outlet: Outlet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -64,7 +65,7 @@ class ProcessService(ProcessProtocol):
         return ListResponse(processes=list(map(process_info, self._processes.running())))
 
     async def start(self, request: StartRequest, ctx: Context) -> AsyncIterator[StartResponse]:
-        process = self._start(request, ctx)
+        process = await self._start(request, ctx)
         try:
             async for event in _events(process, ctx):
                 yield StartResponse(event=event)
@@ -74,12 +75,12 @@ class ProcessService(ProcessProtocol):
                 f"the process did not end within its time-out and was killed (pid {process.pid})",
             ) from error
 
-    def _start(self, request: StartRequest, ctx: Context) -> Process:
+    async def _start(self, request: StartRequest, ctx: Context) -> Process:
         with refusals():
             user = self._state.user_of(ctx.request_headers.get("authorization"))
             command = read_command(request, user, self._state.default_workdir)
         try:
-            process = self._processes.start(command, user, self._state.environment(user))
+            process = await self._processes.start(command, user, self._state.environment(user))
         except OSError as error:
             raise _not_started(error, command) from error
         if (deadline := _deadline(ctx)) is not None:
@@ -162,6 +163,9 @@ def _not_started(error: OSError, command: Command) -> ConnectError:
         return ConnectError(Code.INVALID_ARGUMENT, f"cwd '{command.cwd}': {reason}")
     if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
         return ConnectError(Code.INVALID_ARGUMENT, f"program '{command.cmd}': {reason}")
+    if error.errno == errno.E2BIG:
+        reason = "its arguments and variables are too long"
+        return ConnectError(Code.INVALID_ARGUMENT, f"'{command.cmd}' cannot be started: {reason}")
     return ConnectError(Code.INTERNAL, f"'{command.cmd}' could not be started: {reason}")
 
 

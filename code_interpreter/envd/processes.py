@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from fcntl import ioctl
 
 from code_interpreter.envd.process import Command, Process
-from code_interpreter.guest.launch import Launcher
+from code_interpreter.envd.spawner import Wanted
+from code_interpreter.envd.starter import Starter, Streams
 from code_interpreter.guest.users import User
 
 REMEMBERED_SECONDS = 30.0
@@ -27,7 +28,7 @@ class NoSuchProcess(LookupError):
 class _Ends:
     """Descriptors of a new process: its own three, and this side's of them."""
 
-    theirs: tuple[int, int, int]
+    theirs: Streams
     outputs: dict[str, int]
     input: int | None
 
@@ -35,8 +36,8 @@ class _Ends:
 class Processes:
     """All of them, and those that ended less than `REMEMBERED_SECONDS` ago. One a server."""
 
-    def __init__(self, launcher: Launcher) -> None:
-        self._launcher = launcher
+    def __init__(self, starter: Starter) -> None:
+        self._starter = starter
         self._by_pid: dict[int, Process] = {}
 
     def running(self) -> list[Process]:
@@ -54,27 +55,22 @@ class Processes:
                 return process
         raise NoSuchProcess(f"process with tag {tag} not found")
 
-    def start(self, command: Command, user: User, env: Mapping[str, str]) -> Process:
+    async def start(self, command: Command, user: User, env: Mapping[str, str]) -> Process:
         """Start it; nothing of its output is read before the event loop's next turn.
 
-        Raises OSError as `Launcher.start` does.
+        Raises OSError with the name of the program, or of the directory.
         """
+        wanted = Wanted((command.cmd, *command.args), {**env, **command.envs}, command.cwd)
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             ends = _open_ends(command, user, theirs, ours)
-            pid = self._launcher.start(
-                (command.cmd, *command.args),
-                user=user,
-                env={**env, **command.envs},
-                cwd=command.cwd,
-                stdin=ends.theirs[0],
-                stdout=ends.theirs[1],
-                stderr=ends.theirs[2],
-                terminal=command.terminal_size is not None,
-            )
+            if command.terminal_size is not None:
+                child = self._starter.start_with_terminal(wanted, user, ends.theirs[0])
+            else:
+                child = await self._starter.start(wanted, user, ends.theirs)
             ours.pop_all()
-        process = Process(pid, command, ends.outputs, ends.input, self._forget_later)
-        self._by_pid.pop(pid, None)  # the newest comes last
-        self._by_pid[pid] = process
+        process = Process(child, command, ends.outputs, ends.input, self._forget_later)
+        self._by_pid.pop(process.pid, None)  # the newest comes last
+        self._by_pid[process.pid] = process
         return process
 
     def _forget_later(self, process: Process) -> None:

@@ -309,6 +309,23 @@ def test_nothing_is_left_of_finished_commands(box: Sandbox) -> None:
     assert done.stdout == "0\n"
 
 
+def test_whoever_kills_everything_of_a_user(box: Sandbox) -> None:
+    handle = box.commands.run("sleep 100", background=True)
+    box.commands.run("kill -9 -1 || true", user="root", timeout=10, background=True).disconnect()
+    with pytest.raises(CommandExitException) as caught:
+        handle.wait()
+    assert (caught.value.exit_code, caught.value.error) == (-1, "signal: killed")
+    for user in ("user", "root"):
+        assert box.commands.run("echo again", user=user).stdout == "again\n"
+
+
+def test_arguments_that_are_too_long(box: Sandbox) -> None:
+    with pytest.raises(InvalidArgumentException, match="too long"):
+        box.commands.run("true", envs={"A": "x" * 200_000})
+    done = box.commands.run(f"echo {'x' * 100_000}", envs={"A": "y" * 100_000})
+    assert len(done.stdout) == 100_001
+
+
 # --- input ------------------------------------------------------------------------------
 
 

@@ -1,0 +1,187 @@
+"""Starting programs as users of the sandbox, and hearing of their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from code_interpreter.envd.spawner import Wanted, fork_spawner
+from code_interpreter.guest.launch import Launcher
+from code_interpreter.guest.users import User
+
+START_DEADLINE = 30.0
+"""Seconds that a spawner has to answer."""
+_RETRY = 0.002
+_MESSAGE = 64 * 1024
+Streams = tuple[int, int, int]
+
+
+class Child:
+    """A started program."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+        self._on_exit: Callable[[int], None] | None = None
+
+    def on_exit(self, call: Callable[[int], None]) -> None:
+        """``call`` is given the wait(2) status, now if it has exited already."""
+        self._on_exit = call
+        if self._status is not None:
+            call(self._status)
+
+    def exited(self, status: int) -> None:
+        self._status = status
+        if self._on_exit is not None:
+            self._on_exit(status)
+
+
+class Starter:
+    """One a server."""
+
+    def __init__(self, launcher: Launcher, user_namespace: int | None) -> None:
+        self._launcher = launcher
+        self._user_namespace = user_namespace
+        self._spawners: dict[User, _Spawner] = {}
+
+    async def start(self, wanted: Wanted, user: User, streams: Streams) -> Child:
+        """Its descriptors go on being the caller's.
+
+        Raises OSError with the name of the program, or of the directory.
+        """
+        try:
+            return await self._spawner(user).start(wanted, streams)
+        except ConnectionResetError:  # killed, and what it may have started with it
+            return await self._spawner(user).start(wanted, streams)
+
+    def _spawner(self, user: User) -> _Spawner:
+        spawner = self._spawners.get(user)
+        if spawner is None or spawner.is_lost:
+            spawner = self._spawners[user] = _Spawner(user, self._user_namespace)
+        return spawner
+
+    def start_with_terminal(self, wanted: Wanted, user: User, terminal: int) -> Child:
+        """With ``terminal`` as its controlling terminal, which takes a fork of its own."""
+        pid = self._launcher.start(
+            wanted.argv,
+            user=user,
+            env=wanted.env,
+            cwd=wanted.cwd,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            terminal=True,
+        )
+        child = Child(pid)
+        _when_gone(pid, lambda: child.exited(os.waitpid(pid, 0)[1]))
+        return child
+
+
+class _Spawner:
+    """This side of a `code_interpreter.envd.spawner`."""
+
+    def __init__(self, user: User, user_namespace: int | None) -> None:
+        self.is_lost = False
+        self._ids = itertools.count()
+        self._asked: dict[int, asyncio.Future[Child]] = {}
+        self._children: dict[int, Child] = {}
+        self._pid, self._line = fork_spawner(user, user_namespace)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._line.fileno(), self._read)
+
+    async def start(self, wanted: Wanted, streams: Streams) -> Child:
+        number = next(self._ids)
+        answer: asyncio.Future[Child] = self._loop.create_future()
+        self._asked[number] = answer
+        file = wanted.to_file()
+        try:
+            async with asyncio.timeout(START_DEADLINE):
+                await self._send(str(number).encode(), [file, *streams])
+                return await answer
+        finally:
+            os.close(file)
+            self._asked.pop(number, None)
+
+    async def _send(self, message: bytes, descriptors: list[int]) -> None:
+        while True:
+            try:
+                socket.send_fds(self._line, [message], descriptors)
+            except BlockingIOError:
+                await asyncio.sleep(_RETRY)
+            except BrokenPipeError as error:
+                self._lose()
+                raise _lost() from error
+            else:
+                return
+
+    def _read(self) -> None:
+        while True:
+            try:
+                message = self._line.recv(_MESSAGE)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                message = b""
+            if not message:
+                self._lose()
+                return
+            self._hear(json.loads(message))
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "ended" in message:
+            self._children.pop(message["ended"]).exited(message["status"])
+            return
+        answer = self._asked.get(message["id"])
+        if "pid" in message:
+            child = self._children[message["pid"]] = Child(message["pid"])
+            if answer is None or answer.done():  # nobody waits for it any more
+                os.kill(child.pid, signal.SIGKILL)
+            else:
+                answer.set_result(child)
+        elif answer is not None and not answer.done():
+            code = message["errno"]
+            answer.set_exception(OSError(code, os.strerror(code), message["file"]))
+
+    def _lose(self) -> None:
+        """It was killed, as everything of its user can be by that user."""
+        if self.is_lost:
+            return
+        self.is_lost = True
+        self._loop.remove_reader(self._line.fileno())
+        self._line.close()
+        _when_gone(self._pid, lambda: os.waitpid(self._pid, 0))
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(_lost())
+        for child in self._children.values():
+            # Nobody will learn how it ends; most likely as the spawner did.
+            _when_gone(child.pid, partial(child.exited, signal.SIGKILL))
+        self._children.clear()
+
+
+def _lost() -> ConnectionResetError:
+    return ConnectionResetError(errno.ECONNRESET, "the process that starts commands was killed")
+
+
+def _when_gone(pid: int, call: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        loop.call_soon(call)
+        return
+
+    def gone() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        call()
+
+    loop.add_reader(descriptor, gone)
