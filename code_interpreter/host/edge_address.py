@@ -98,6 +98,8 @@ class AddressBook:
         sandbox_id = _single(head, "E2b-Sandbox-Id")
         port = _single(head, "E2b-Sandbox-Port")
         if sandbox_id is not None and port is not None:
+            if _port(port) == ENVD_PORT and _is_for_api(head):
+                return Api()
             return SandboxPort(_sandbox_id(sandbox_id), _port(port))
         if sandbox_id is not None or port is not None:
             missing = "E2b-Sandbox-Id" if sandbox_id is None else "E2b-Sandbox-Port"
@@ -170,6 +172,11 @@ def _host_of_page(origin: str) -> str | None:
         return urlsplit(origin).hostname
     except ValueError:
         return None
+
+
+def _is_for_api(head: RequestHead) -> bool:
+    """Python clients up to 2.3x name the sandbox also when they ask the API to connect."""
+    return bool(head.values(b"x-api-key")) and head.target.startswith(b"/sandboxes/")
 
 
 def _is_guarded(head: RequestHead, target: Target) -> bool:

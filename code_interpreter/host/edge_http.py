@@ -50,7 +50,9 @@ class Framing(Enum):
 
     def frame(self, data: bytes) -> bytes:
         """A piece of a body, ready to be sent."""
-        return b"%x\r\n%s\r\n" % (len(data), data) if self is Framing.CHUNKED else data
+        if self is not Framing.CHUNKED or not data:  # an empty chunk would end the body
+            return data
+        return b"%x\r\n%s\r\n" % (len(data), data)
 
     @property
     def end(self) -> bytes:

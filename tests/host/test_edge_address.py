@@ -204,3 +204,11 @@ def test_pages_of_others_hold_no_websocket_to_the_gateway(origin: str) -> None:
 @pytest.mark.parametrize("origin", ["http://localhost:5173", "http://boxes.example"])
 def test_pages_of_this_machine_may(origin: str) -> None:
     assert target("boxes.example", {"Origin": origin}) == Api()
+
+
+def test_older_clients_name_the_sandbox_to_the_api_as_well() -> None:
+    headers = {**BOX, "X-API-KEY": "e2b_0"}
+    path = "/sandboxes/i1/connect"
+    assert target("localhost", headers, path, "POST") == Api()
+    assert target("localhost", BOX, path, "POST") == SandboxPort("i1", 49983)
+    assert target("localhost", headers, "/files", "GET") == SandboxPort("i1", 49983)

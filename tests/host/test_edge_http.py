@@ -91,6 +91,10 @@ def test_requests_are_understood_wherever_they_are_cut(
     assert understood(read(cut(data, places))) == expected
 
 
+def test_an_empty_piece_does_not_end_a_chunked_body() -> None:
+    assert Framing.CHUNKED.frame(b"") == b""
+
+
 @given(st.lists(messages, min_size=1, max_size=3), st.lists(st.integers(0, 10_000), max_size=20))
 def test_what_is_written_anew_means_the_same(sent: list[Message], places: list[int]) -> None:
     data = b"".join(message.encoded() for message in sent)
