@@ -35,7 +35,7 @@ START_DEADLINE = 60.0
 KILL_DEADLINE = 5.0
 ADOPTION_DEADLINE = 5.0
 """Seconds that a kernel of an earlier gateway has to leave its cell and answer."""
-_NUDGE = 0.25
+_NUDGE = 0.04
 """Seconds after which an unanswered first request is sent again."""
 
 log = logging.getLogger(__name__)

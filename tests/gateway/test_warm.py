@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -127,3 +128,16 @@ process.start(); process.join(); process.exitcode
 """
     outcome = await warm.run(code)
     assert (outcome.stdout, outcome.text) == ("child\n", "0")
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "stdout"),
+    [("bash", "echo $((1 + 1))", "2\n"), ("java", "System.out.println(1 + 1);", "2\n")],
+)
+async def test_other_kernels_of_ours_are_forked_too(
+    warm: World, language: str, code: str, stdout: str
+) -> None:
+    if language == "java" and shutil.which("javac") is None:
+        pytest.skip("needs a JDK (openjdk-17-jdk)")
+    outcome = await warm.run(code, language=language)
+    assert (outcome.stdout, outcome.error) == (stdout, None)

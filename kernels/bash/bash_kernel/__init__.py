@@ -16,4 +16,4 @@ def build_bash() -> Any:
     log = logging.getLogger("bash_kernel")
     log.setLevel(logging.ERROR)
     log.propagate = False
-    return BashKernel.instance(session=Session(key=b"", username="sandbox"), log=log)
+    return BashKernel(session=Session(key=b"", username="sandbox"), log=log)

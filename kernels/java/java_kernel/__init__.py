@@ -16,4 +16,4 @@ def build_java() -> Any:
     log = logging.getLogger("java_kernel")
     log.setLevel(logging.ERROR)
     log.propagate = False
-    return JavaKernel.instance(session=Session(key=b"", username="sandbox"), log=log)
+    return JavaKernel(session=Session(key=b"", username="sandbox"), log=log)
