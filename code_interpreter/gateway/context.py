@@ -304,6 +304,21 @@ class Context:
             self.prepare()
         self._pump()
 
+    async def request(self, operation: str, deadline: float, **arguments: object) -> object:
+        """Have the kernel do something beside its cells.
+
+        Raises NotImplementedError if this language cannot, `KernelStartFailed` if there is
+        no kernel, and what `Kernel.request` raises.
+        """
+        if operation not in self._spec.operations:
+            raise NotImplementedError(f"{self.language} contexts have no '{operation}'")
+        self.prepare()
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
+        if self._kernel is None:
+            raise KernelStartFailed(f"Context {self.id} has no kernel")
+        return await self._kernel.request(operation, deadline, **arguments)
+
     # --- on request -----------------------------------------------------------------------
 
     async def restart(self) -> None:

@@ -155,6 +155,10 @@ class Gateway:
         self.save()
         return context
 
+    def export_path(self, name: str) -> str:
+        """A place in the sandbox for a file that a client is going to fetch."""
+        return str(self._machinery.place.output(name))
+
     async def restart_context(self, context_id: str) -> None:
         await self.context(context_id).restart()
 

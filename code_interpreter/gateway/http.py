@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StrictStr, ValidationError
 from tornado.iostream import StreamClosedError
@@ -14,11 +14,13 @@ from tornado.web import RequestHandler, stream_request_body
 from code_interpreter.gateway import ndjson
 from code_interpreter.gateway.context import Context
 from code_interpreter.gateway.gateway import Gateway, Refusal
-from code_interpreter.gateway.kernel import KernelStartFailed
+from code_interpreter.gateway.kernel import KernelStartFailed, RequestFailed
 from code_interpreter.gateway.run import Request, Run
 from code_interpreter.protocol.executions import MAX_MESSAGE_BYTES
 
 KEEPALIVE_SECONDS = 5.0
+VARIABLES_DEADLINE = 10.0
+EXPORT_DEADLINE = 120.0
 _BATCH = 1 << 16
 
 
@@ -36,6 +38,14 @@ class ContextBody(BaseModel):
 
     language: StrictStr | None = None
     cwd: StrictStr | None = None
+
+
+class TableBody(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    format: Literal["arrow", "csv", "parquet"] = "parquet"
+    path: StrictStr | None = None
+    """Where to write it; a place of the gateway's choice if not given."""
 
 
 class InitBody(BaseModel):
@@ -80,6 +90,28 @@ class Handler(RequestHandler):
         self.set_status(refusal.status)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(str(refusal))
+
+    async def relay(
+        self,
+        context_id: str,
+        operation: str,
+        deadline: float,
+        arguments: dict[str, str] | None = None,
+    ) -> None:
+        """Answer what the context's kernel answers."""
+        try:
+            context = self.gateway.context(context_id)
+            self.answer(await context.request(operation, deadline, **(arguments or {})))
+        except Refusal as refusal:
+            self.refuse(refusal)
+        except NotImplementedError as error:
+            self.refuse(Refusal(501, str(error)))
+        except RequestFailed as failure:
+            self.refuse(Refusal(404 if failure.name == "UnknownTable" else 400, str(failure)))
+        except KernelStartFailed as failure:
+            self.refuse(Refusal(500, str(failure)))
+        except TimeoutError:
+            self.refuse(Refusal(504, f"The kernel did not answer within {deadline:.0f} s"))
 
     def answer(self, value: object) -> None:
         self.set_header("Content-Type", "application/json")
@@ -147,6 +179,27 @@ class Restart(Handler):
             self.refuse(Refusal(500, str(failure)))
             return
         self.answer(None)
+
+
+class Variables(Handler):
+    """What the context's cells have defined, also while one runs."""
+
+    async def get(self, context_id: str) -> None:
+        await self.relay(context_id, "variables", VARIABLES_DEADLINE)
+
+
+class Table(Handler):
+    """Writes a table that was shown, whole, to a file of the sandbox."""
+
+    async def post(self, context_id: str, table_id: str) -> None:
+        try:
+            body = self.body(TableBody)
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        path = body.path or self.gateway.export_path(f"{table_id}.{body.format}")
+        arguments = {"table_id": table_id, "form": body.format, "path": path}
+        await self.relay(context_id, "export_table", EXPORT_DEADLINE, arguments)
 
 
 def _described(context: Context) -> dict[str, str]:

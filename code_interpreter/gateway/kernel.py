@@ -38,11 +38,22 @@ ADOPTION_DEADLINE = 5.0
 _NUDGE = 0.04
 """Seconds after which an unanswered first request is sent again."""
 
+REQUEST = "code_interpreter_request"
+REPLY = "code_interpreter_reply"
+
 log = logging.getLogger(__name__)
 
 
 class KernelStartFailed(Exception):
     """The kernel did not come up; the message says how far it got and what it printed."""
+
+
+class RequestFailed(Exception):
+    """The kernel could not do what was asked; ``name`` is the kind of its error."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class Owner(Protocol):
@@ -72,6 +83,7 @@ class Kernel:
         self._output: ProcessOutput | None = None
         self._provisioner: Provisioner | None = None
         self._channels: Channels | None = None
+        self._requests: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._nudge_id = ""
         self._answered: set[str] = set()
         self._ready = asyncio.get_running_loop().create_future()
@@ -237,6 +249,24 @@ class Kernel:
         assert self._channels is not None
         return self._channels.send(channel, message_type, content)
 
+    async def request(self, operation: str, deadline: float, **arguments: Any) -> Any:
+        """Have the kernel do something beside its cells; see ``operations`` of our kernels.
+
+        Raises `RequestFailed`, and TimeoutError after ``deadline`` seconds.
+        """
+        assert self._channels is not None
+        content = {"operation": operation, "arguments": arguments}
+        message_id = self._channels.send("control", REQUEST, content)
+        answer = self._requests[message_id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(deadline):
+                reply = await answer
+        finally:
+            del self._requests[message_id]
+        if reply.get("status") != "ok":
+            raise RequestFailed(str(reply.get("ename")), str(reply.get("evalue")))
+        return reply.get("value")
+
     def interrupt(self) -> None:
         if self.spec.interrupt == "message" and self._channels is not None:
             self._channels.send("control", "interrupt_request", {})
@@ -271,6 +301,11 @@ class Kernel:
     def _said(self, channel: str, message: KernelMessage) -> None:
         if self._nudge_id and message.parent_id == self._nudge_id:
             self._answered_nudge(channel, message)
+            return
+        if message.type == REPLY:
+            answer = self._requests.get(message.parent_id)
+            if answer is not None and not answer.done():
+                answer.set_result(message.content)
             return
         if message.type == "execute_reply" and self._output is not None:
             self._output.drain()

@@ -52,6 +52,8 @@ class KernelSpec:
     """Output messages that may wait in the gateway; many for a kernel that would drop them."""
     prelude: str | None = None
     """A hidden cell that every new kernel runs first."""
+    operations: tuple[str, ...] = ()
+    """What it does beside cells: ``variables``, ``export_table``."""
     warm: bool = False
     """True: the box's init can fork this kernel."""
 
@@ -126,6 +128,7 @@ def _read(file: Path) -> KernelSpec:
         environment=ours.get("environment", "metadata"),
         high_water=int(ours.get("high_water", 32)),
         prelude=(file.parent / ours["prelude"]).read_text() if "prelude" in ours else None,
+        operations=tuple(ours.get("operations", ())),
         warm=bool(ours.get("warm", False)),
         requires=ours.get("requires"),
     )

@@ -72,6 +72,8 @@ def make_application(gateway: Gateway | None) -> Application:
             ("/contexts/?", http.Contexts, arguments),
             ("/contexts/([^/]+)", http.OneContext, arguments),
             ("/contexts/([^/]+)/restart", http.Restart, arguments),
+            ("/contexts/([^/]+)/variables", http.Variables, arguments),
+            ("/contexts/([^/]+)/tables/([0-9a-f]+)", http.Table, arguments),
             (PATH, Executions, arguments),
         ],
         default_handler_class=ErrorHandler,

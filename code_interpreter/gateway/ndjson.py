@@ -53,6 +53,8 @@ def _result(event: ResultEvent) -> dict[str, Any]:
     fields = bundle.to_wire(event.bundle)
     if "text" in fields:
         fields["text"] = without_quotes(fields["text"])
+    own = "application/vnd.code-interpreter."
+    fields["extra"] = {k: v for k, v in fields["extra"].items() if not k.startswith(own)}
     return {"type": "result", "is_main_result": event.is_main_result, **fields}
 
 

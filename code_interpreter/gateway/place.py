@@ -77,8 +77,9 @@ class Place:
         for file in (self.spool / "events").iterdir():
             file.unlink(missing_ok=True)
 
-    def output_path(self, execution_id: str, stream: str) -> Path:
-        return self.spool / "outputs" / f"{execution_id}.{stream}"
+    def output(self, name: str) -> Path:
+        """A file for clients to read."""
+        return self.spool / "outputs" / name
 
     def events_path(self, execution_id: str) -> Path:
         return self.spool / "events" / f"{execution_id}.ndjson"

@@ -47,7 +47,7 @@ class Run:
         self.message_id = ""
         self._execution = Execution(terms)
         self._spills = {
-            name: Spill(place.output_path(request.execution_id, name))
+            name: Spill(place.output(f"{request.execution_id}.{name}"))
             for name in ("stdout", "stderr")
         }
         for name, spill in self._spills.items():

@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,9 @@ from traitlets import Any as AnyTrait
 from sandbox_kernel.environment import KEY, Environment
 from sandbox_kernel.publisher import Publisher
 from sandbox_kernel.streams import Output, Stream
+
+REQUEST = "code_interpreter_request"
+REPLY = "code_interpreter_reply"
 
 
 class LeanKernel(Kernel):
@@ -40,6 +44,9 @@ class LeanKernel(Kernel):
         self.environment = Environment()
         self._output_parent: dict[str, Any] = {}
         self._interrupted_early = False
+        self.operations: dict[str, Callable[..., Any]] = {}
+        """What the gateway may ask for on the control channel, also while a cell runs."""
+        self.control_handlers[REQUEST] = self._operate
 
     def start(self) -> None:
         """Begin to answer control requests; `ShellRequests` brings the others."""
@@ -47,6 +54,15 @@ class LeanKernel(Kernel):
         self._control_lock = asyncio.Lock()
         self.control_stream.on_recv(self.dispatch_control, copy=False)
         self._publish_status("starting", "shell")
+
+    async def _operate(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        content = parent["content"]
+        try:
+            value = self.operations[content["operation"]](**content["arguments"])
+            reply = {"status": "ok", "value": value}
+        except Exception as error:
+            reply = {"status": "error", "ename": type(error).__name__, "evalue": str(error)}
+        self.session.send(stream, REPLY, reply, parent, ident)
 
     # --- outputs --------------------------------------------------------------------------
 

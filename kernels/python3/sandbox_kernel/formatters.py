@@ -3,7 +3,8 @@
 ====================  ==================================================================
 ``text/plain``        all of it up to `MAX_TEXT` characters, then a mark
 ``application/json``  lists and dicts up to `MAX_JSON` bytes
-``e2b/data``          pandas DataFrames: column → list of values, up to `MAX_CELLS` cells
+``e2b/data``          tables: column → list of values, as many rows as `tables` shows
+`tables.MIME`         tables: what they are, and an id to fetch all of it by
 ``e2b/chart``         matplotlib figures, see `charts`
 ====================  ==================================================================
 
@@ -110,6 +111,13 @@ class TableFormatter(_DataFormatter):
     make = staticmethod(tables.columns)
 
 
+class TableDescriptionFormatter(_DataFormatter):
+    format_type = Unicode(tables.MIME)
+    print_method = ObjectName("_repr_code_interpreter_table_")
+    applies = staticmethod(tables.is_table)
+    make = staticmethod(tables.description)
+
+
 class ChartFormatter(_DataFormatter):
     format_type = Unicode("e2b/chart")
     print_method = ObjectName("_repr_e2b_chart_")
@@ -149,6 +157,6 @@ def install(formatter: DisplayFormatter) -> None:
     formatters = formatter.formatters
     plain = BoundedTextFormatter(parent=formatter)
     formatters["text/plain"] = plain
-    for kind in (JsonFormatter, TableFormatter, ChartFormatter):
+    for kind in (JsonFormatter, TableFormatter, TableDescriptionFormatter, ChartFormatter):
         made = kind(parent=formatter)
         formatters[made.format_type] = made

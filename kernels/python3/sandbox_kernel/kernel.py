@@ -11,6 +11,7 @@ from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
 
+from sandbox_kernel import tables, variables
 from sandbox_kernel.base import LeanKernel, Usage
 from sandbox_kernel.publisher import Publisher
 from sandbox_kernel.shell import SandboxShell
@@ -18,6 +19,14 @@ from sandbox_kernel.shell import SandboxShell
 
 class SandboxKernel(LeanKernel, IPythonKernel):
     shell_class = SandboxShell
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.operations |= {"variables": self._variables, "export_table": tables.export}
+
+    def _variables(self) -> list[dict[str, Any]]:
+        shell: Any = self.shell
+        return variables.of_namespace(shell.user_ns, shell.user_ns_hidden)
 
     def start(self) -> None:
         assert self.shell is not None
