@@ -32,13 +32,24 @@ NAMESPACES = (
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _HIDDEN_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug")
 _HIDDEN_FILES_WRITE = ("/proc/sysrq-trigger",)
-_HIDDEN_DIRECTORIES = ("/proc/acpi", "/proc/scsi", "/sys/firmware", "/sys/kernel", "/sys/fs")
+# What names other boxes' disks is hidden, too.
+_HIDDEN_DIRECTORIES = (
+    "/sys/block",
+    "/sys/class/block",
+    "/sys/dev/block",
+    "/sys/devices/virtual/block",
+    "/proc/acpi",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/kernel",
+    "/sys/fs",
+)
 _READ_ONLY = ("/proc/sys", "/proc/bus", "/proc/fs", "/proc/irq", *_HIDDEN_FILES_WRITE)
 
 
 def make_layers(config: ViewConfig, request: BoxRequest, user_namespace: int) -> list[int]:
     """Detached overlay mounts for the box, one a layer. Runs in the fork server."""
-    files = f"{DATA}/sandboxes/{request.sandbox_id}"
+    files = f"{DATA}/sandboxes/{request.name}"
     if request.disk_image is None:
         return _make_layers_in(files, config, request, user_namespace)
     os.makedirs(files)
@@ -108,7 +119,9 @@ def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> No
     syscalls.mount("tmpfs", f"{NEW_ROOT}/run", "tmpfs", _QUIET, "mode=755,size=64m")
     if config.single_id:
         _make_user_root(Path(f"{NEW_ROOT}/etc/passwd"))
+    # A mount of its own: a mount point cannot be renamed or removed by root of the box.
     os.mkdir(NEW_ROOT + STATE_DIRECTORY, 0o700)
+    syscalls.mount("tmpfs", NEW_ROOT + STATE_DIRECTORY, "tmpfs", _QUIET, "mode=700,size=64m")
     _show_control_groups(request.control_groups)
     os.chdir(NEW_ROOT)
     syscalls.pivot_root(".", ".")

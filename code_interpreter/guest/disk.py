@@ -22,7 +22,8 @@ _NOATIME = 1024
 
 def copy_sparse(source: str, target: str) -> None:
     """Copy a file and leave its holes holes."""
-    with open(source, "rb") as reader, open(target, "xb") as writer:
+    private = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(source, "rb") as reader, open(private, "wb") as writer:
         size = os.fstat(reader.fileno()).st_size
         writer.truncate(size)
         offset = 0

@@ -8,7 +8,7 @@ message:
 the host sends                                         the answer
 =====================================================  ==================================
 ``{"op": "create", "id", "box": BoxRequest}``          ``{"id", "pid"}`` or ``{"id", "error"}``
-``{"op": "remove", "id", "sandbox_id"}``               ``{"id"}`` once the files are gone
+``{"op": "remove", "id", "name"}``                     ``{"id"}`` once the files are gone
 =====================================================  ==================================
 
 First of all it says ``{"ready": true}`` or ``{"error"}``. It ends when the connection does;
@@ -80,7 +80,7 @@ class ForkServer:
             if request["op"] == "create":
                 answer["pid"] = self._create(request)
             else:
-                self._remove(request["sandbox_id"], answer)
+                self._remove(request["name"], answer)
                 return
         except Exception as error:
             traceback.print_exc()
@@ -89,7 +89,7 @@ class ForkServer:
 
     def _create(self, request: dict[str, Any]) -> int:
         box_request = BoxRequest(**request["box"])
-        run_directory = f"{DATA}/run/{box_request.sandbox_id}"
+        run_directory = f"{DATA}/run/{box_request.name}"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log = os.open(f"{run_directory}/box.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         sockets = _listen(run_directory, theirs)
@@ -145,12 +145,12 @@ class ForkServer:
             for descriptor in mounts:
                 os.close(descriptor)
 
-    def _remove(self, sandbox_id: str, answer: dict[str, Any]) -> None:
+    def _remove(self, name: str, answer: dict[str, Any]) -> None:
         """In a child: a large box must not hold up the next one."""
         if os.fork():
             return
         try:
-            shutil.rmtree(f"{DATA}/sandboxes/{sandbox_id}", ignore_errors=True)
+            shutil.rmtree(f"{DATA}/sandboxes/{name}", ignore_errors=True)
             self._say(answer)
         finally:
             os._exit(0)

@@ -16,7 +16,6 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 from code_interpreter.guest import box, syscalls
@@ -28,7 +27,7 @@ from code_interpreter.guest.launch import (
     reset_signals,
 )
 from code_interpreter.guest.supervisor import Supervisor
-from code_interpreter.guest.users import User, find_user
+from code_interpreter.guest.users import ROOT
 from code_interpreter.protocol.boxes import SUPERVISOR_ID, BoxRequest, ViewConfig
 
 SETUP_DEADLINE = 20.0
@@ -231,11 +230,11 @@ class Init:
         null = os.open(os.devnull, os.O_RDWR)
         signal.set_wakeup_fd(-1)
         namespace = self._user_namespace
-        arrange_descriptors((null, 2, 2), set() if namespace is None else {namespace})
+        arrange_descriptors((null, null, null), set() if namespace is None else {namespace})
         reset_signals()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if namespace is not None:
-            enter_user_namespace(namespace, _root())
+            enter_user_namespace(namespace, ROOT)
             os.close(namespace)
         os.environ.clear()
         os.environ.update(request["env"])
@@ -262,13 +261,6 @@ def _with(
         ports_fd=None if ports is None else ports.fileno(),
         kernel_starter_fd=kernel,
     )
-
-
-def _root() -> User:
-    try:
-        return find_user("root")
-    except LookupError:
-        return User("root", 0, 0, (0,), Path("/root"), "/bin/sh")
 
 
 def forget_our_modules() -> None:

@@ -153,6 +153,8 @@ def enter_user_namespace(descriptor: int, user: User) -> None:
         os.setgroups(user.groups)
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
+    if user.uid == 0:  # a process that does not exec would keep them all
+        syscalls.limit_capabilities()
 
 
 def groups_are_denied() -> bool:

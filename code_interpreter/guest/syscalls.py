@@ -269,6 +269,14 @@ def set_capabilities(words: list[int]) -> None:
     _check(_libc.capset(_Header(_CAPABILITY_VERSION_3, 0), _Data(*words)), "capset")
 
 
+def limit_capabilities() -> None:
+    """Of this process: no more than `USER_CODE_CAPABILITIES`, none for what it executes."""
+    words = get_capabilities()
+    allowed = sum(1 << capability for capability in USER_CODE_CAPABILITIES)
+    low, high = allowed & 0xFFFFFFFF, allowed >> 32
+    set_capabilities([words[0] & low, words[1] & low, 0, words[3] & high, words[4] & high, 0])
+
+
 def _prctl(option: int, value: int = 0, third: int = 0) -> int:
     zero = ctypes.c_ulong(0)
     result = _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(third), zero, zero)

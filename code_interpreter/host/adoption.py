@@ -36,7 +36,7 @@ class Adoption:
             else:
                 await self.discard(record)
                 _log.warning("sandbox %s died while no host was running", record.sandbox_id)
-        await self._sweep({record.sandbox_id for record in live})
+        await self._sweep({record.live_box.run_directory.name for record in live})
         return live
 
     async def discard(self, record: Record) -> None:

@@ -29,8 +29,8 @@ PACKAGE_INSTALL_DEADLINE = 1800.0
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DIRECTORIES = (
     "code dev etc home/user media mnt opt/code-interpreter/code_interpreter "
-    "opt/code-interpreter/kernels opt/python proc root run/host/data srv sys tmp usr var/cache "
-    "var/lib var/log var/tmp"
+    "opt/code-interpreter/kernels opt/code-interpreter/local opt/code-interpreter/stdlib "
+    "opt/python proc root run/host/data srv sys tmp usr var/cache var/lib var/log var/tmp"
 ).split()
 _OPEN_DIRECTORIES = ("code", "tmp", "var/tmp")
 # Of this machine's /etc: what its programs in /usr need to run, and nothing that tells
@@ -134,7 +134,7 @@ def _digest() -> str:
     """What the template is made from; read once, as the files of this installation are."""
     sources = resources("template")
     digest = hashlib.sha256()
-    for item in ("2", sys.version, str(base_python()), id_grant().kind):
+    for item in ("3", sys.version, str(base_python()), id_grant().kind):
         digest.update(item.encode())
     for path in sorted(sources.rglob("*")):
         if path.is_file():

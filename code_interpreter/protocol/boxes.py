@@ -72,7 +72,8 @@ class ViewConfig:
 class BoxRequest:
     """What the fork server is asked to make."""
 
-    sandbox_id: str
+    name: str
+    """Of its directories; says nothing of the sandbox's id."""
     first_id: int
     """First host id of the box's own range; ignored where ids are not mapped."""
     disk_image: str | None = None

@@ -184,6 +184,73 @@ def test_sudo_is_root_of_the_box_only(box: Sandbox) -> None:
     assert any(word in _run(box, "sudo -n mount -t tmpfs none /mnt", "user") for word in REFUSED)
 
 
+def test_supervisors_import_nothing_that_the_box_can_write(service: Service) -> None:
+    fresh = Sandbox.create(timeout=120, **service.options)
+    try:
+        plant = (
+            "for f in $(find /usr/local/lib/python3*/site-packages/{anyio,starlette,uvicorn,e2b,"
+            "connectrpc,tornado,jupyter_client,zmq,pydantic} /usr/lib/python3.*/asyncio "
+            "-name '*.py' 2>/dev/null); do "
+            "sed -i '1i import os; os.system(\"id > /tmp/planted\")' $f; done; "
+            "printf 'passwd: planted files\\n' > /etc/nsswitch.conf; echo done"
+        )
+        assert "done" in _run(fresh, plant)
+        fresh.files.write("/tmp/a", "x")
+        fresh.files.write_files([{"path": "/tmp/b", "data": b"y" * 100_000}] * 1)
+        assert fresh.files.read("/tmp/b", format="bytes")
+        fresh.files.list("/tmp", depth=3)
+        address = {"E2b-Sandbox-Id": fresh.sandbox_id, "E2b-Sandbox-Port": "49983"}
+        token = fresh._envd_access_token or ""
+        archive = httpx.get(
+            f"{service.url}/files/archive",
+            params={"path": "/tmp"},
+            headers={**address, "X-Access-Token": token},
+            timeout=30,
+        )
+        assert archive.status_code == 200
+        gateway = {**address, "E2b-Sandbox-Port": "49999"}
+        answer = httpx.post(
+            f"{service.url}/execute", json={"code": "1 + 1"}, headers=gateway, timeout=30
+        )
+        assert '"text"' in answer.text
+        assert not fresh.files.exists("/tmp/planted")
+    finally:
+        fresh.kill()
+
+
+def test_the_supervisors_place_cannot_be_moved_or_read(box: Sandbox) -> None:
+    assert any(word in _run(box, "ls /run/code-interpreter") for word in REFUSED)
+    assert "busy" in _run(box, "mv /run/code-interpreter /run/moved")
+    assert _run(box, "ls /run | grep moved || echo none") == "none\n"
+
+
+def test_names_of_other_boxes_are_not_shown(box: Sandbox, service: Service) -> None:
+    shown = _run(box, "cat /sys/block/*/loop/backing_file /proc/self/mountinfo /proc/*/cmdline")
+    assert box.sandbox_id not in shown
+    assert "disk.img" not in shown
+
+
+def test_kernels_hold_no_more_rights_and_descriptors_than_commands(service: Service) -> None:
+    fresh = Sandbox.create(timeout=120, **service.options)
+    try:
+        answer = httpx.post(
+            f"{service.url}/execute",
+            json={
+                "code": "import os\n"
+                "print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')"
+                " if os.path.exists(f'/proc/self/fd/{n}')])\n"
+                "print(open('/proc/self/status').read())"
+            },
+            headers={"E2b-Sandbox-Id": fresh.sandbox_id, "E2b-Sandbox-Port": "49999"},
+            timeout=30,
+        ).text
+        assert "box.log" not in answer
+        assert "CapEff:\\t00000000a00405fb" in answer
+        assert "Seccomp:\\t2" in answer
+    finally:
+        fresh.kill()
+
+
 # --- neighbours -------------------------------------------------------------------------
 
 

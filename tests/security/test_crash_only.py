@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from code_interpreter import Sandbox
+from code_interpreter.host.runtimes.namespaces import box_name
 from tests.host.running import RunningHost, data_directory
 from tests.service import cache_directory, cgroups_named, mounts_below, processes_of
 
@@ -75,7 +76,7 @@ def test_a_sandbox_that_died_meanwhile_is_cleaned_up(data: Path) -> None:
         with again.http() as http:
             status = http.get(f"/sandboxes/{sandbox.sandbox_id}").status_code
         assert status == 404
-        assert not (data / "sandboxes" / sandbox.sandbox_id).exists()
+        assert not (data / "sandboxes" / box_name(sandbox.sandbox_id)).exists()
     finally:
         again.stop()
 
@@ -101,7 +102,7 @@ def test_nothing_is_left_after_many_sandboxes_and_a_clean_stop(data: Path) -> No
     try:
         for _ in range(20):
             sandbox = Sandbox.create(timeout=600, **host.options)
-            names.append(sandbox.sandbox_id)
+            names.append(box_name(sandbox.sandbox_id))
             assert sandbox.run_code("1 + 1").text == "2"
             assert sandbox.kill()
     finally:

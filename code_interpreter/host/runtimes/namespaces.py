@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import sys
+import sysconfig
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from code_interpreter.host.templates import (
     python_is_in_usr,
     resources,
 )
-from code_interpreter.protocol.boxes import PID_FILE, BoxRequest, Layer, ViewConfig
+from code_interpreter.protocol.boxes import PACKAGE, PID_FILE, BoxRequest, Layer, ViewConfig
 
 INIT_SOCKET = "init.sock"
 START_DEADLINE = 30.0
@@ -68,7 +69,6 @@ class NamespacesRuntime(SandboxRuntime):
     async def start(self) -> None:
         for name in ("sandboxes", "run"):
             (self._data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._data / "sandboxes").chmod(0o711)
         await self._forks.start()
 
     async def stop(self) -> None:
@@ -88,22 +88,21 @@ class NamespacesRuntime(SandboxRuntime):
 
     async def create(self, spec: SandboxSpec) -> Box:
         image = await asyncio.to_thread(self._disks.image, spec.limits.disk_bytes)
-        run_directory = self._data / "run" / spec.sandbox_id
-        await asyncio.to_thread(self._cgroups.create, spec.sandbox_id, spec.limits)
+        name = box_name(spec.sandbox_id)
+        run_directory = self._data / "run" / name
+        await asyncio.to_thread(self._cgroups.create, name, spec.limits)
         box: Box | None = None
         try:
             run_directory.mkdir(mode=0o700)
-            first_id = self._take_range(spec.sandbox_id)
-            request = BoxRequest(
-                spec.sandbox_id, first_id, image, self._cgroups.paths(spec.sandbox_id)
-            )
+            first_id = self._take_range(name)
+            request = BoxRequest(name, first_id, image, self._cgroups.paths(name))
             answer = await self._forks.ask(op="create", box=asdict(request))
             pid = int(answer["pid"])
             ticks = start_ticks(pid)
             if ticks is None:
                 raise RuntimeFailure(f"the sandbox ended at once: {_log_tail(run_directory)}")
             box = Box(spec.sandbox_id, self.name, pid, ticks, run_directory, spec.template)
-            await asyncio.to_thread(self._cgroups.join, spec.sandbox_id, pid)
+            await asyncio.to_thread(self._cgroups.join, name, pid)
             await self._tell_init(box, {"op": "start"})
         except BaseException as error:
             trace = box or Box(spec.sandbox_id, self.name, 0, 0, run_directory, spec.template)
@@ -125,41 +124,43 @@ class NamespacesRuntime(SandboxRuntime):
             raise RuntimeFailure(f"the sandbox could not be furnished: {answer['error']}")
         return answer
 
-    def _take_range(self, sandbox_id: str) -> int:
+    def _take_range(self, name: str) -> int:
         taken = set(self._ranges.values())
         for number in range(MOST_RANGES):
             if number not in taken:
-                self._ranges[sandbox_id] = number
-                (self._data / "run" / sandbox_id / "id-range").write_text(str(number))
+                self._ranges[name] = number
+                (self._data / "run" / name / "id-range").write_text(str(number))
                 return FIRST_ID + number * ID_STRIDE
         raise RuntimeFailure(f"all {MOST_RANGES} id ranges are in use by live sandboxes")
 
     # --- ending -------------------------------------------------------------------------
 
     async def kill(self, box: Box) -> None:
-        await self._clean(box.sandbox_id, self._known(box))
+        # A box whose making was cut short is known by its sandbox id alone.
+        for name in {box.run_directory.name, box_name(box.sandbox_id)}:
+            await self._clean(name, self._known(box, name))
 
-    def _known(self, box: Box) -> Box:
+    def _known(self, box: Box, name: str) -> Box:
         """The box with the pid that the fork server left, if the record's is of no process."""
         if is_alive(box.pid, box.start_ticks):
             return box
         try:
-            left = (self._data / "run" / box.sandbox_id / PID_FILE).read_text().split()
+            left = (self._data / "run" / name / PID_FILE).read_text().split()
         except OSError:
             return box
         return replace(box, pid=int(left[0]), start_ticks=int(left[1]))
 
-    async def _clean(self, sandbox_id: str, box: Box) -> None:
+    async def _clean(self, name: str, box: Box) -> None:
         await self._end_processes(box)
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._cgroups.remove, sandbox_id)
-        if (self._data / "sandboxes" / sandbox_id).exists():
+            await asyncio.to_thread(self._cgroups.remove, name)
+        if (self._data / "sandboxes" / name).exists():
             with contextlib.suppress(RuntimeFailure):
-                await self._forks.ask(op="remove", sandbox_id=sandbox_id)
+                await self._forks.ask(op="remove", name=name)
         for place in ("sandboxes", "run"):
-            directory = self._data / place / sandbox_id
+            directory = self._data / place / name
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-        self._ranges.pop(sandbox_id, None)
+        self._ranges.pop(name, None)
 
     async def _end_processes(self, box: Box) -> None:
         """Ending PID 1 ends everything in its pid namespace; the kernel sees to it."""
@@ -177,7 +178,7 @@ class NamespacesRuntime(SandboxRuntime):
             await self.kill(box)
             return False
         with contextlib.suppress(OSError, ValueError):
-            self._ranges[box.sandbox_id] = int((box.run_directory / "id-range").read_text())
+            self._ranges[box.run_directory.name] = int((box.run_directory / "id-range").read_text())
         return True
 
     async def wait(self, box: Box) -> None:
@@ -195,7 +196,7 @@ class NamespacesRuntime(SandboxRuntime):
         if not self._cgroups.can("freezer"):
             raise RuntimeFailure("pausing needs the cgroup freezer, which this host may not use")
         try:
-            await asyncio.to_thread(self._cgroups.freeze, box.sandbox_id, frozen=frozen)
+            await asyncio.to_thread(self._cgroups.freeze, box.run_directory.name, frozen=frozen)
         except OSError as error:
             raise RuntimeFailure(f"the sandbox could not be paused or resumed: {error}") from error
 
@@ -227,6 +228,14 @@ class NamespacesRuntime(SandboxRuntime):
         return Isolation("namespaces", tuple(enforced), tuple(missing), tuple(remedies))
 
 
+def box_name(sandbox_id: str) -> str:
+    """What a box is called in paths and in the fork server, where other boxes may see it.
+
+    Whoever knows a sandbox's id may use its ports, so the id must not follow from the name.
+    """
+    return "i" + hashlib.sha256(f"box {sandbox_id}".encode()).hexdigest()[:20]
+
+
 def _data_digest(data_directory: Path) -> str:
     return hashlib.sha256(bytes(data_directory.resolve())).hexdigest()[:8]
 
@@ -241,10 +250,13 @@ def _view_config(data: Path, template: PreparedTemplate, ids: IdGrant, *, warm: 
     binds = {
         "/opt/code-interpreter/code_interpreter": str(_PACKAGE),
         "/opt/code-interpreter/kernels": str(resources("kernels")),
+        f"{PACKAGE}/local": str(template.local),
+        f"{PACKAGE}/stdlib": sysconfig.get_path("stdlib"),
     }
     if not python_is_in_usr():
         binds["/opt/python"] = str(Path(sys.base_prefix).resolve())
     warm_modules = (
+        *("ssl", "hashlib"),  # load libraries of /usr, which a box can write
         "code_interpreter.envd.warmth",
         "code_interpreter.gateway.warmth",
         "code_interpreter.guest.launch",
