@@ -20,6 +20,7 @@ from code_interpreter.protocol.boxes import (
 NEW_ROOT = "/mnt"
 STATE_DIRECTORY = "/run/code-interpreter"
 CONTROL_GROUPS = f"{STATE_DIRECTORY}/cgroup"
+MOST_INOTIFY_INSTANCES = "64"
 NAMESPACES = (
     syscalls.CLONE_NEWUSER
     | syscalls.CLONE_NEWNS
@@ -152,6 +153,8 @@ def _mount_proc_and_sys() -> None:
     quiet = _QUIET | syscalls.MS_NOEXEC
     syscalls.mount("proc", f"{NEW_ROOT}/proc", "proc", quiet)
     syscalls.mount("sysfs", f"{NEW_ROOT}/sys", "sysfs", quiet | syscalls.MS_RDONLY)
+    with contextlib.suppress(OSError):  # one box may not take what all boxes share
+        Path(f"{NEW_ROOT}/proc/sys/user/max_inotify_instances").write_text(MOST_INOTIFY_INSTANCES)
     # User code may listen on any port and ping, though it holds no right over the network.
     for name, value in (
         ("ip_unprivileged_port_start", "0"),

@@ -281,6 +281,21 @@ def test_supervisors_have_no_port(service: Service) -> None:
 # --- exhaustion -------------------------------------------------------------------------
 
 
+def test_one_box_does_not_take_every_inotify_instance(box: Sandbox, service: Service) -> None:
+    source = """
+import ctypes
+libc = ctypes.CDLL(None)
+print(sum(libc.inotify_init1(0) >= 0 for _ in range(1000)))
+"""
+    assert int(_python(box, source)) <= 64
+    other = Sandbox.create(timeout=60, **service.options)
+    try:
+        other.files.make_dir("/home/user/watched")
+        other.files.watch_dir("/home/user/watched").stop()
+    finally:
+        other.kill()
+
+
 def test_fork_bomb_stays_inside(service: Service) -> None:
     bomber = Sandbox.create(timeout=120, **service.options)
     try:

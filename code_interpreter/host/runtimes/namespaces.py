@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -45,7 +46,9 @@ FIRST_ID = 0x7000_0000
 """Boxes' id ranges start here when the host is root: above every range in use by others."""
 ID_STRIDE = 0x2_0000
 MOST_RANGES = 2000
+INOTIFY_INSTANCES = 32768
 _PACKAGE = Path(__file__).resolve().parents[2]
+_log = logging.getLogger(__name__)
 
 
 class NamespacesRuntime(SandboxRuntime):
@@ -69,6 +72,7 @@ class NamespacesRuntime(SandboxRuntime):
     async def start(self) -> None:
         for name in ("sandboxes", "run"):
             (self._data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_room_for_inotify()
         await self._forks.start()
 
     async def stop(self) -> None:
@@ -226,6 +230,15 @@ class NamespacesRuntime(SandboxRuntime):
             missing.append(f"disk space: {self._disks.problem()}")
         missing.append("sandboxes have no network but their own loopback")
         return Isolation("namespaces", tuple(enforced), tuple(missing), tuple(remedies))
+
+
+def _make_room_for_inotify() -> None:
+    """The kernel counts all boxes' instances as those of one user, the host's."""
+    setting = Path("/proc/sys/fs/inotify/max_user_instances")
+    with contextlib.suppress(OSError, ValueError):
+        if int(setting.read_text()) < INOTIFY_INSTANCES:
+            setting.write_text(str(INOTIFY_INSTANCES))
+            _log.info("raised %s to %d", setting, INOTIFY_INSTANCES)
 
 
 def box_name(sandbox_id: str) -> str:
