@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 
@@ -71,6 +72,7 @@ def _type(directory: int, name: str, own: os.stat_result) -> FileType:
     return FileType.FILE if stat.S_ISREG(mode) else FileType.UNSPECIFIED
 
 
+@functools.lru_cache(1000)
 def permissions(mode: int) -> str:
     """As Go's ``fs.FileMode.String`` prints it."""
     letters = "".join(letter for test, letter in _LETTERS if test(mode))

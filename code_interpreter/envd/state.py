@@ -13,10 +13,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from code_interpreter.envd.accounts import find_account
 from code_interpreter.envd.variables import check_variables
 from code_interpreter.guest.config import GuestConfig
-from code_interpreter.guest.users import UnknownUser, User, current_user
+from code_interpreter.guest.users import ROOT, UnknownUser, User, current_user, find_user
 
 PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -83,7 +82,7 @@ class State:
         Without isolation there is one account, which the default user's name means too.
         """
         if self.config.isolated:
-            return find_account(name or self.default_user)
+            return find_user(name or self.default_user)
         account = current_user(Path(self.config.home))
         if name not in (None, self.default_user, account.name):
             raise UnknownUser(str(name))
@@ -93,7 +92,7 @@ class State:
         """Who may do everything that user code may."""
         if not self.config.isolated:
             return current_user(Path(self.config.home))
-        return User("root", 0, 0, (0,), Path("/root"), "/bin/sh")
+        return ROOT
 
     def user_of(self, authorization: str | None) -> User:
         """The user of a Basic authorization header. Raises `UnknownUser`."""

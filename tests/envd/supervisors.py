@@ -6,6 +6,8 @@ from pathlib import Path
 
 import psutil
 
+from code_interpreter.host.runtimes.namespaces import box_name
+
 
 def memory(sandbox_id: str) -> int:
     """Bytes of init, envd and the gateway that are their own. Raises LookupError without any."""
@@ -14,7 +16,8 @@ def memory(sandbox_id: str) -> int:
 
 def processes(sandbox_id: str) -> list[psutil.Process]:
     """Init, then envd and the gateway. Raises LookupError without init."""
-    inside = [process for process in psutil.process_iter() if _is_in(process.pid, sandbox_id)]
+    name = box_name(sandbox_id)
+    inside = [process for process in psutil.process_iter() if _is_in(process.pid, name)]
     pids = {process.pid for process in inside}
     init = [process for process in inside if process.ppid() not in pids]
     if len(init) != 1:
@@ -24,9 +27,9 @@ def processes(sandbox_id: str) -> list[psutil.Process]:
     return [init[0], *children]
 
 
-def _is_in(pid: int, sandbox_id: str) -> bool:
+def _is_in(pid: int, name: str) -> bool:
     try:
-        return sandbox_id in Path(f"/proc/{pid}/cgroup").read_text()
+        return name in Path(f"/proc/{pid}/cgroup").read_text()
     except OSError:
         return False
 
