@@ -319,6 +319,27 @@ def test_whoever_kills_everything_of_a_user(box: Sandbox) -> None:
         assert box.commands.run("echo again", user=user).stdout == "again\n"
 
 
+NOSY = """
+import os
+def parent(pid):
+    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+starter = parent(parent(os.getpid()))  # of the shell that runs this
+assert parent(parent(starter)) == 1, "envd's parent is init"
+for name in ("environ", "mem", "maps", "fd/0"):
+    try:
+        open(f"/proc/{starter}/{name}").close()
+        print("may read", name)
+    except PermissionError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("user", ["user", "root"])
+def test_whoever_looks_into_the_process_that_starts_commands(box: Sandbox, user: str) -> None:
+    box.files.write("/tmp/nosy.py", NOSY)
+    assert box.commands.run("python3 /tmp/nosy.py; true", user=user).stdout == ""
+
+
 def test_arguments_that_are_too_long(box: Sandbox) -> None:
     with pytest.raises(InvalidArgumentException, match="too long"):
         box.commands.run("true", envs={"A": "x" * 200_000})
