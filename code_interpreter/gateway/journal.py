@@ -28,7 +28,7 @@ from code_interpreter.protocol.executions import (
     gateway_message,
 )
 
-MEMORY_BYTES = 16 << 20
+MEMORY_BYTES = 4 << 20
 SETTLED_BYTES = 32 << 10
 SETTLE_SECONDS = 2.0
 """After the end, for readers to read from memory."""
