@@ -35,4 +35,5 @@ say 'mypy'
 mypy
 
 say 'pytest'
-pytest -m 'not benchmark and not slow'
+# Real processes and clocks on a machine that may be busy: what fails twice has failed.
+pytest -m 'not benchmark and not slow' --reruns 1
