@@ -86,6 +86,11 @@ class World:
     def box_headers(self, port: int, sandbox_id: str = BOX) -> dict[str, str]:
         return {"E2b-Sandbox-Id": sandbox_id, "E2b-Sandbox-Port": str(port)}
 
+    def forwarded(self) -> int:
+        """How many requests have reached a server and wait for the end of their answer."""
+        exchanges = [client._exchange for client in self.edge._clients]
+        return sum(1 for each in exchanges if each is not None and each.upstream is not None)
+
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
 

@@ -252,11 +252,13 @@ async def test_killing_a_sandbox_cuts_what_is_under_way(
     headers = world.box_headers(49983)
     cut = asyncio.create_task(client.get("/hang", headers=headers))
     kept = asyncio.create_task(client.get("/stream?count=5&pause=0.1"))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while world.forwarded() < 2:
+            await asyncio.sleep(0.01)
     del world.table.routes[BOX]
     world.edge.disconnect(BOX)
     async with asyncio.timeout(1):
-        with pytest.raises(httpx.RemoteProtocolError):
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
             await cut
     assert (await client.get("/health", headers=headers)).status_code == 502
     assert (await kept).text == "0\n1\n2\n3\n4\n"
@@ -401,7 +403,9 @@ async def test_the_run_directory_may_have_a_long_path(tmp_path: Path) -> None:
 
 async def test_closing_leaves_nothing(world: World, client: httpx.AsyncClient) -> None:
     hanging = asyncio.create_task(client.get("/hang"))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while not world.forwarded():
+            await asyncio.sleep(0.01)
     await world.edge.close()
     with pytest.raises(httpx.TransportError):
         await hanging
