@@ -258,7 +258,8 @@ class Execution:
         """When `tick` is due next."""
         if self.state is not State.RUNNING:
             return None
-        times = [self._timeout_at if self._stop_cause is None else None, self._end_at]
+        may_time_out = self._stop_cause is None and self._reply is None
+        times = [self._timeout_at if may_time_out else None, self._end_at]
         if self._killed_at is not None:
             times.append(self._killed_at + DEATH_GRACE)
         elif self._stop_cause is not None:
