@@ -175,7 +175,7 @@ class _Reader(Generic[_Head]):
         self._head_bytes += len(name) + len(value) + 4
 
     def on_body(self, data: bytes) -> None:
-        if self._broken is None:
+        if self._broken is None and data:  # between a chunk's size and its bytes there are none
             self._pieces.append(data)
 
     def _read_start_line(self, piece: bytes) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from code_interpreter.host.edge_http import (
@@ -82,6 +82,7 @@ def read(pieces: list[bytes]) -> list[RequestEvent]:
     return events
 
 
+@settings(deadline=None, max_examples=300)
 @given(st.lists(messages, max_size=4), st.lists(st.integers(0, 10_000), max_size=40))
 def test_requests_are_understood_wherever_they_are_cut(
     sent: list[Message], places: list[int]
@@ -95,6 +96,8 @@ def test_an_empty_piece_does_not_end_a_chunked_body() -> None:
     assert Framing.CHUNKED.frame(b"") == b""
 
 
+@settings(deadline=None, max_examples=300)
+@example([Message(b"", bytes(8), (1, 7))], [99])
 @given(st.lists(messages, min_size=1, max_size=3), st.lists(st.integers(0, 10_000), max_size=20))
 def test_what_is_written_anew_means_the_same(sent: list[Message], places: list[int]) -> None:
     data = b"".join(message.encoded() for message in sent)
@@ -116,6 +119,7 @@ def test_what_is_written_anew_means_the_same(sent: list[Message], places: list[i
             assert event.values(b"x-a") == []
 
 
+@settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=10))
 def test_nonsense_is_never_more_than_malformed(data: bytes, places: list[int]) -> None:
     for pieces in (cut(data, places), cut(b"GET / HTTP/1.1\r\n" + data, places)):
@@ -128,6 +132,13 @@ def test_nonsense_is_never_more_than_malformed(data: bytes, places: list[int]) -
                 response.feed(piece)
         except Malformed as error:
             assert error.status in (431, 501, 502)  # noqa: PT017
+
+
+@pytest.mark.parametrize("step", range(1, 12))
+def test_no_piece_of_a_body_is_empty(step: int) -> None:
+    data = Message(b"", bytes(8), (1, 7)).encoded()
+    events = read([data[at : at + step] for at in range(0, len(data), step)])
+    assert all(event.data for event in events if isinstance(event, Body))
 
 
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\n"
