@@ -6,13 +6,24 @@ import subprocess
 import sys
 from typing import Any
 
-from ipykernel.zmqshell import ZMQInteractiveShell
+from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQInteractiveShell
 
 from sandbox_kernel import formatters, pictures
+from sandbox_kernel.drawings import PLOTLY_MIME, from_plotly_bundle
 from sandbox_kernel.streams import Stream
 
 
+class SandboxDisplayPublisher(ZMQDisplayPublisher):
+    def publish(self, data: Any, *arguments: Any, **options: Any) -> None:
+        """Plotly's figures show themselves, past all formatters: their charts are added here."""
+        if PLOTLY_MIME in data and "e2b/chart" not in data:
+            data = {**data, "e2b/chart": from_plotly_bundle(data[PLOTLY_MIME])}
+        super().publish(data, *arguments, **options)
+
+
 class SandboxShell(ZMQInteractiveShell):
+    display_pub_class = SandboxDisplayPublisher
+
     def init_display_formatter(self) -> None:
         super().init_display_formatter()
         formatters.install(self.display_formatter)
