@@ -19,31 +19,18 @@ Times are seconds of one monotonic clock.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from code_interpreter.gateway import bundle
+from code_interpreter.gateway.events import Events
 from code_interpreter.gateway.message import KernelMessage
-from code_interpreter.gateway.output import BoundedStream
 from code_interpreter.protocol.executions import (
-    Accepted,
     Cause,
-    ClearOutput,
-    DisplayUpdate,
-    EndOfExecution,
-    ErrorEvent,
     ExecutionEvent,
     ExecutionStatus,
-    InputRequest,
     KernelState,
-    NumberOfExecutions,
     Receipt,
-    ResultEvent,
-    Stderr,
-    Stdout,
 )
 
 GRACE = 2.0
@@ -54,8 +41,6 @@ KILL_AFTER = 4.0
 """Seconds after the wish to stop at which the kernel is killed."""
 DEATH_GRACE = 5.0
 """Seconds after killing at which the cell ends even if the kernel is still there."""
-MAX_RESULT_BYTES = 48 << 20
-MAX_RESULTS_BYTES = 256 << 20
 
 
 class State(Enum):
@@ -155,7 +140,6 @@ class Execution:
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self.state = State.QUEUED
-        self._seq = 0
         self._started_at: float | None = None
         self._timeout_at: float | None = None
         self._busy = False
@@ -166,15 +150,8 @@ class Execution:
         self._stopped_at = 0.0
         self._interrupts = 0
         self._killed_at: float | None = None
-        self._counted = False
-        self._error_seen = False
         self._usage = Usage()
-        self._streams = {"stdout": BoundedStream(), "stderr": BoundedStream()}
-        self._result_bytes = 0
-        self._omitted_results = 0
-        self._last_date = ""
-        self.paths: dict[str, str | None] = {"stdout": None, "stderr": None}
-        """Where all of a stream is kept, once a part of it was left out."""
+        self.events = Events(terms.execution_id)
 
     @property
     def ended(self) -> bool:
@@ -188,14 +165,8 @@ class Execution:
 
     def accept(self, queue_position: int) -> list[Output]:
         """The first event."""
-        return [
-            Accepted(
-                **self._next(),
-                context_id=self.terms.context_id,
-                language=self.terms.language,
-                queue_position=queue_position,
-            )
-        ]
+        terms = self.terms
+        return [self.events.accepted(terms.context_id, terms.language, queue_position)]
 
     def start(self, now: float) -> None:
         """The request goes to the kernel."""
@@ -212,10 +183,8 @@ class Execution:
         """A message of this cell, or late output that is delivered with it."""
         if self.state is not State.RUNNING:
             return []
-        handler = _HANDLERS.get(message.type)
-        if handler is None:
-            return []
-        return [*handler(self, message, now), *self._settled(now)]
+        commands = self._note(message, now)
+        return [*self.events.of_message(message), *commands, *self._settled(now)]
 
     def stop(self, cause: Cause, now: float) -> list[Output]:
         """Interrupt it, and kill its kernel if that does not help. Restart and removal of the
@@ -226,7 +195,7 @@ class Execution:
         self._stop_cause = cause
         self._stopped_at = now
         if self.state is State.QUEUED:
-            error = self._error_once(*_STOP_TEXTS[cause]) if kills else []
+            error = self.events.error(*_STOP_TEXTS[cause]) if kills else []
             return [*error, *self._end(Change.INTERRUPT, KernelState.PRESERVED, now)]
         if kills or not self.terms.interruptible:
             return self._kill(now)
@@ -240,7 +209,7 @@ class Execution:
             return self._stopped_by_death(end, now)
         if self._reply is not None:
             return self._finish(now, KernelState.LOST, end)
-        error = self._error_once(
+        error = self.events.error(
             "ContextRestarting",
             f"The kernel {end.text()} while the cell ran. Its variables are gone; "
             "the next cell runs in a fresh kernel.",
@@ -251,7 +220,7 @@ class Execution:
         """There is no kernel to run it in."""
         if self.ended:
             return []
-        error = self._error_once("KernelStartFailed", reason)
+        error = self.events.error("KernelStartFailed", reason)
         return [*error, *self._end(Change.LOSE, KernelState.LOST, now, Cause.START_FAILED)]
 
     def deadline(self) -> float | None:
@@ -283,17 +252,6 @@ class Execution:
             return self._kill(now)
         return self._interrupt_when_due(now)
 
-    @property
-    def omitted_bytes(self) -> dict[str, int]:
-        """Of each stream, what was not sent."""
-        return {name: stream.omitted_bytes for name, stream in self._streams.items()}
-
-    def close_streams(self) -> None:
-        """Send no more output inline; it is still counted. For want of room to keep events."""
-        for stream in self._streams.values():
-            stream.close()
-        self._result_bytes = MAX_RESULTS_BYTES
-
     # --- stopping -------------------------------------------------------------------------
 
     def _next_stop_time(self) -> float:
@@ -316,7 +274,7 @@ class Execution:
         cause = self._stop_cause
         assert cause is not None
         name, text = _STOP_TEXTS[cause]
-        error = self._error_once(name, text)
+        error = self.events.error(name, text)
         return [*error, *self._end(Change.INTERRUPT, KernelState.RESET, now, cause, end)]
 
     # --- ending ---------------------------------------------------------------------------
@@ -343,14 +301,14 @@ class Execution:
         reply = self._reply or {}
         status = reply.get("status", "ok")
         if status == "error":
-            outputs += self._error_once(
+            outputs += self.events.error(
                 str(reply.get("ename", "Error")),
                 str(reply.get("evalue", "")),
                 reply.get("traceback") or (),
             )
         elif status != "ok":
-            outputs += self._error_once("ExecutionAborted", "The kernel did not run the cell.")
-        if not self._error_seen:
+            outputs += self.events.error("ExecutionAborted", "The kernel did not run the cell.")
+        if not self.events.error_seen:
             change = Change.SUCCEED
         else:
             change = Change.FAIL if self._stop_cause is None else Change.INTERRUPT
@@ -365,33 +323,24 @@ class Execution:
         cause: Cause | None = None,
         end: KernelEnd | None = None,
     ) -> list[Output]:
-        outputs: list[Output] = []
-        for name, stream in self._streams.items():
-            for text in stream.end(self.paths[name]):
-                outputs.append(self._stream_event(name, text, ""))
+        tails = self.events.tails()
         self._change(change)
-        outputs.append(
-            EndOfExecution(
-                **self._next(),
-                status=_STATUS[self.state],
-                kernel_state=kernel_state,
-                cause=cause or self._stop_cause,
-                exit_code=end.exit_code if end is not None else None,
-                signal=end.signal if end is not None else None,
-                receipt=self._receipt(now),
-            )
+        last = self.events.end(
+            status=_STATUS[self.state],
+            kernel_state=kernel_state,
+            cause=cause or self._stop_cause,
+            exit_code=end.exit_code if end is not None else None,
+            signal=end.signal if end is not None else None,
+            receipt=self._receipt(now),
         )
-        return outputs
+        return [*tails, last]
 
     def _receipt(self, now: float) -> Receipt:
         started = now if self._started_at is None else self._started_at
-        return Receipt(
+        return self.events.receipt(
             wall_seconds=max(0.0, now - started),
             cpu_seconds=self._usage.cpu_seconds,
             peak_memory_bytes=self._usage.peak_memory_bytes,
-            stdout=self._streams["stdout"].receipt(self.paths["stdout"]),
-            stderr=self._streams["stderr"].receipt(self.paths["stderr"]),
-            omitted_results=self._omitted_results,
         )
 
     def _change(self, change: Change) -> None:
@@ -402,125 +351,19 @@ class Execution:
 
     # --- messages -------------------------------------------------------------------------
 
-    def _on_status(self, message: KernelMessage, now: float) -> list[Output]:
-        if message.content.get("execution_state") == "idle":
+    def _note(self, message: KernelMessage, now: float) -> list[Output]:
+        """What the message means for the state of the cell."""
+        if message.type == "execute_reply":
+            self._reply = self._reply or message.content
+        elif message.content.get("execution_state") == "idle":
             self._idle = True
-            return []
-        self._busy = True
-        if self._stop_cause is not None and not self._interrupts and self._killed_at is None:
-            return self._interrupt_when_due(now)
+        elif message.type in ("status", "execute_input"):
+            self._busy = True
+            if self._stop_cause is not None and not self._interrupts and self._killed_at is None:
+                return self._interrupt_when_due(now)
         return []
 
-    def _on_input(self, message: KernelMessage, now: float) -> list[Output]:
-        return [*self._on_status(message, now), *self._count(message.content)]
 
-    def _on_reply(self, message: KernelMessage, now: float) -> list[Output]:
-        if self._reply is not None:
-            return []
-        self._reply = message.content
-        return self._count(message.content)
-
-    def _count(self, content: dict[str, Any]) -> list[Output]:
-        number = content.get("execution_count")
-        if self._counted or not isinstance(number, int):
-            return []
-        self._counted = True
-        return [NumberOfExecutions(**self._next(), execution_count=number)]
-
-    def _on_stream(self, message: KernelMessage, now: float) -> list[Output]:
-        name = "stderr" if message.content.get("name") == "stderr" else "stdout"
-        pieces = self._streams[name].take(str(message.content.get("text", "")))
-        return [self._stream_event(name, piece, message.date) for piece in pieces]
-
-    def _stream_event(self, name: str, text: str, date: str) -> ExecutionEvent:
-        kind = Stdout if name == "stdout" else Stderr
-        self._last_date = date or self._last_date
-        return kind(**self._next(), text=text, timestamp=self._last_date)
-
-    def _on_result(self, message: KernelMessage, now: float) -> list[Output]:
-        data = message.content.get("data") or {}
-        if not self._fits(message.size):
-            return []
-        return [
-            ResultEvent(
-                **self._next(),
-                is_main_result=message.type == "execute_result",
-                display_id=_display_id(message),
-                bundle=bundle.from_mime(data),
-            )
-        ]
-
-    def _on_update(self, message: KernelMessage, now: float) -> list[Output]:
-        display_id = _display_id(message)
-        data = message.content.get("data") or {}
-        if display_id is None or not self._fits(message.size):
-            return []
-        made = bundle.from_mime(data)
-        return [DisplayUpdate(**self._next(), display_id=display_id, bundle=made)]
-
-    def _fits(self, size: int) -> bool:
-        if size > MAX_RESULT_BYTES or self._result_bytes + size > MAX_RESULTS_BYTES:
-            self._omitted_results += 1
-            return False
-        self._result_bytes += size
-        return True
-
-    def _on_clear(self, message: KernelMessage, now: float) -> list[Output]:
-        return [ClearOutput(**self._next(), wait=bool(message.content.get("wait")))]
-
-    def _on_error(self, message: KernelMessage, now: float) -> list[Output]:
-        content = message.content
-        name, value = str(content.get("ename", "Error")), str(content.get("evalue", ""))
-        lines = content.get("traceback") or ()
-        if self._error_seen:
-            text = plain_traceback(lines) or f"{name}: {value}"
-            return [self._stream_event("stderr", text + "\n", message.date)]
-        return self._error_once(name, value, lines)
-
-    def _on_input_request(self, message: KernelMessage, now: float) -> list[Output]:
-        content = message.content
-        return [
-            InputRequest(
-                **self._next(),
-                prompt=str(content.get("prompt", "")),
-                password=bool(content.get("password")),
-            )
-        ]
-
-    def _error_once(self, name: str, value: str, lines: Iterable[str] = ()) -> list[Output]:
-        """An execution has one error at most: the first."""
-        if self._error_seen:
-            return []
-        self._error_seen = True
-        raw = "\n".join(lines)
-        plain = plain_traceback(lines)
-        return [
-            ErrorEvent(
-                **self._next(),
-                name=name,
-                value=without_ansi(value),
-                traceback=plain or f"{name}: {without_ansi(value)}",
-                traceback_ansi=raw if raw != plain else None,
-            )
-        ]
-
-    def _next(self) -> dict[str, Any]:
-        self._seq += 1
-        return {"execution_id": self.terms.execution_id, "seq": self._seq}
-
-
-_HANDLERS = {
-    "status": Execution._on_status,
-    "execute_input": Execution._on_input,
-    "execute_reply": Execution._on_reply,
-    "stream": Execution._on_stream,
-    "execute_result": Execution._on_result,
-    "display_data": Execution._on_result,
-    "update_display_data": Execution._on_update,
-    "clear_output": Execution._on_clear,
-    "error": Execution._on_error,
-    "input_request": Execution._on_input_request,
-}
 _STOP_TEXTS = {
     Cause.TIMEOUT: (
         "ExecutionTimeout",
@@ -540,18 +383,3 @@ _STOP_TEXTS = {
     Cause.RESTART: ("ContextRestarting", "The context was restarted before the cell had ended."),
     Cause.REMOVED: ("ExecutionAborted", "The context was removed before the cell had ended."),
 }
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
-
-
-def without_ansi(text: str) -> str:
-    return _ANSI.sub("", text) if "\x1b" in text else text
-
-
-def plain_traceback(lines: Iterable[str]) -> str:
-    return without_ansi("\n".join(lines))
-
-
-def _display_id(message: KernelMessage) -> str | None:
-    transient = message.content.get("transient")
-    value = transient.get("display_id") if isinstance(transient, dict) else None
-    return str(value) if value is not None else None

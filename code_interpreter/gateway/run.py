@@ -51,7 +51,7 @@ class Run:
             for name in ("stdout", "stderr")
         }
         for name, spill in self._spills.items():
-            self._execution.paths[name] = str(spill.path)
+            self._execution.events.paths[name] = str(spill.path)
         self._done = done
         self._owners: set[Hashable] = set()
         self._kernel: Kernel | None = None
@@ -92,7 +92,7 @@ class Run:
             self._input = message
         self._apply(self._execution.receive(message, self._loop.time()))
         if self.journal.full:
-            self._execution.close_streams()
+            self._execution.events.close()
 
     def stop(self, cause: Cause) -> None:
         self._apply(self._execution.stop(cause, self._loop.time()))
@@ -169,18 +169,18 @@ class Run:
         spill = self._spills[name]
         spill.write(str(message.content.get("text", "")))
         if spill.failed:
-            self._execution.paths[name] = None
+            self._execution.events.paths[name] = None
 
     def _settle_spills(self) -> None:
         """Before the end is told: does the file really hold what was left out?"""
         for name, spill in self._spills.items():
-            if self._execution.omitted_bytes[name]:
+            if self._execution.events.omitted_bytes[name]:
                 spill.flush()
                 if spill.failed:
-                    self._execution.paths[name] = None
+                    self._execution.events.paths[name] = None
 
     def _close_spills(self) -> None:
-        omitted = self._execution.omitted_bytes
+        omitted = self._execution.events.omitted_bytes
         for name, spill in self._spills.items():
             if omitted[name]:
                 spill.keep()
