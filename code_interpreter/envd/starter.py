@@ -19,6 +19,8 @@ from code_interpreter.guest.users import User
 
 START_DEADLINE = 30.0
 """Seconds that a spawner has to answer."""
+IDLE_SECONDS = 30.0
+"""A spawner that nobody needs for so long is ended: it holds some memory."""
 _RETRY = 0.002
 _MESSAGE = 64 * 1024
 Streams = tuple[int, int, int]
@@ -96,10 +98,14 @@ class _Spawner:
         self._pid, self._line = fork_spawner(user, user_namespace)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._line.fileno(), self._read)
+        self._retirement: asyncio.TimerHandle | None = None
 
     async def start(self, wanted: Wanted, streams: Streams) -> Child:
+        if self._retirement is not None:
+            self._retirement.cancel()
         number = next(self._ids)
         answer: asyncio.Future[Child] = self._loop.create_future()
+        answer.add_done_callback(_look)
         self._asked[number] = answer
         file = wanted.to_file()
         try:
@@ -109,6 +115,7 @@ class _Spawner:
         finally:
             os.close(file)
             self._asked.pop(number, None)
+            self._retire_if_idle()
 
     async def _send(self, message: bytes, descriptors: list[int]) -> None:
         while True:
@@ -138,6 +145,7 @@ class _Spawner:
     def _hear(self, message: dict[str, Any]) -> None:
         if "ended" in message:
             self._children.pop(message["ended"]).exited(message["status"])
+            self._retire_if_idle()
             return
         answer = self._asked.get(message["id"])
         if "pid" in message:
@@ -150,11 +158,19 @@ class _Spawner:
             code = message["errno"]
             answer.set_exception(OSError(code, os.strerror(code), message["file"]))
 
+    def _retire_if_idle(self) -> None:
+        if not self._children and not self._asked:
+            if self._retirement is not None:
+                self._retirement.cancel()
+            self._retirement = self._loop.call_later(IDLE_SECONDS, self._lose)
+
     def _lose(self) -> None:
-        """It was killed, as everything of its user can be by that user."""
+        """It is idle, or was killed, as everything of its user can be by that user."""
         if self.is_lost:
             return
         self.is_lost = True
+        if self._retirement is not None:
+            self._retirement.cancel()
         self._loop.remove_reader(self._line.fileno())
         self._line.close()
         _when_gone(self._pid, lambda: os.waitpid(self._pid, 0))
@@ -165,6 +181,12 @@ class _Spawner:
             # Nobody will learn how it ends; most likely as the spawner did.
             _when_gone(child.pid, partial(child.exited, signal.SIGKILL))
         self._children.clear()
+
+
+def _look(answer: asyncio.Future[Child]) -> None:
+    """Else asyncio complains of an error that came to somebody else's ears first."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _lost() -> ConnectionResetError:

@@ -48,7 +48,7 @@ class KernelSpec:
     type `BARRIER` after all output so far."""
     environment: str = "metadata"
     """How variables reach a cell: ``metadata`` of its request, or hidden cells (`preludes`)."""
-    high_water: int = 32
+    high_water: int = 16
     """Output messages that may wait in the gateway; many for a kernel that would drop them."""
     prelude: str | None = None
     """A hidden cell that every new kernel runs first."""
@@ -126,7 +126,7 @@ def _read(file: Path) -> KernelSpec:
         barrier=ours.get("barrier"),
         settle=float(ours.get("settle_seconds", 0.0)),
         environment=ours.get("environment", "metadata"),
-        high_water=int(ours.get("high_water", 32)),
+        high_water=int(ours.get("high_water", 16)),
         prelude=(file.parent / ours["prelude"]).read_text() if "prelude" in ours else None,
         operations=tuple(ours.get("operations", ())),
         warm=bool(ours.get("warm", False)),

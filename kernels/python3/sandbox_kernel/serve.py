@@ -23,7 +23,7 @@ from sandbox_kernel.build import INLINE
 from sandbox_kernel.publisher import Publisher
 from sandbox_kernel.requests import ShellRequests
 
-_HIGH_WATER = 32
+_HIGH_WATER = 16
 """Messages that may wait at each end of the IOPub socket before a cell has to wait."""
 _LINGER_MS = 1000
 _SUBSCRIBER_WAIT = 0.5

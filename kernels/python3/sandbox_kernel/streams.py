@@ -24,6 +24,8 @@ DELAY = 0.001
 """Seconds between a write and its message, unless the cell ends before."""
 FULL = 1 << 16
 """Characters after which the writer itself sends."""
+_LONGEST = 1 << 17
+"""Characters of one message: what waits in sockets is counted in messages."""
 _PIPE_SIZE = 1 << 20
 _READ = 1 << 16
 _LOOK_AGAIN = 0.0003
@@ -91,7 +93,8 @@ class Output:
             try:
                 for name, text, end in _merged(chunks):
                     sent = end
-                    self._send(name, text)
+                    for start in range(0, len(text), _LONGEST):
+                        self._send(name, text[start : start + _LONGEST])
             except BaseException:  # an interrupt: what was not sent yet stays
                 self._chunks.extendleft(reversed(chunks[sent:]))
                 raise
