@@ -1,0 +1,105 @@
+"""The process that starts commands, by itself and without isolation."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from code_interpreter.envd import starter as starter_module
+from code_interpreter.envd.spawner import Wanted
+from code_interpreter.envd.starter import Child, Starter
+from code_interpreter.guest.launch import Launcher
+from code_interpreter.guest.users import User, current_user
+
+USER: User = current_user(Path("/"))
+
+
+@pytest.fixture
+def starter() -> Starter:
+    return Starter(Launcher(None), None)
+
+
+async def start(starter: Starter, script: str, cwd: str = "/") -> Child:
+    wanted = Wanted(("sh", "-c", script), {"PATH": os.environ["PATH"]}, cwd)
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        return await starter.start(wanted, USER, (null, null, null))
+    finally:
+        os.close(null)
+
+
+async def end_of(child: Child) -> int:
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    child.on_exit(ended.set_result)
+    return os.waitstatus_to_exitcode(await asyncio.wait_for(ended, 10))
+
+
+def spawners() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+async def test_exit_codes(starter: Starter) -> None:
+    children = [await start(starter, f"exit {code}") for code in range(20)]
+    assert [await end_of(child) for child in children] == list(range(20))
+    assert await end_of(await start(starter, "kill -TERM $$")) == -signal.SIGTERM
+
+
+async def test_many_at_once(starter: Starter) -> None:
+    children = await asyncio.gather(*[start(starter, f"exit {n % 100}") for n in range(300)])
+    assert len({child.pid for child in children}) == 300
+    codes = await asyncio.gather(*map(end_of, children))
+    assert codes == [n % 100 for n in range(300)]
+
+
+async def test_what_cannot_be_started(starter: Starter) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        await start(starter, "true", cwd="/nowhere")
+    assert caught.value.filename == "/nowhere"
+    null = os.open(os.devnull, os.O_RDWR)
+    with pytest.raises(FileNotFoundError) as caught:
+        await starter.start(Wanted(("no-program",), {}, "/"), USER, (null, null, null))
+    assert caught.value.filename == "no-program"
+    too_much = Wanted(("true", "x" * 200_000), {"PATH": os.environ["PATH"]}, "/")
+    with pytest.raises(OSError, match="Argument list too long"):
+        await starter.start(too_much, USER, (null, null, null))
+    os.close(null)
+    assert await end_of(await start(starter, "exit 3")) == 3
+
+
+async def test_a_lost_spawner(starter: Starter) -> None:
+    child = await start(starter, "sleep 0.3; exit 5")
+    (spawner,) = spawners()
+    spawner.kill()
+    assert await end_of(await start(starter, "exit 4")) == 4
+    assert await end_of(child) == -signal.SIGKILL  # nobody knows better
+    await until(lambda: len(spawners()) == 1)
+
+
+async def test_an_idle_spawner_is_ended(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starter_module, "IDLE_SECONDS", 0.2)
+    child = await start(starter, "sleep 0.6")
+    await asyncio.sleep(0.4)
+    assert len(spawners()) == 1
+    assert await end_of(child) == 0
+    await until(lambda: spawners() == [])
+    assert await end_of(await start(starter, "exit 6")) == 6
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    yield
+    for spawner in spawners():
+        spawner.kill()
+        spawner.wait(10)
