@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 import uvloop
@@ -21,6 +22,8 @@ GRACE = 1
 """Seconds that running requests have after SIGTERM."""
 MOST_FILES = 65536
 """Descriptors: a command takes three or four, and many may run at once."""
+MOST_THREADS = 64
+"""For work on files; a slow client may hold one for a while."""
 
 
 def run(config: GuestConfig) -> None:
@@ -55,6 +58,8 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
 
 async def _serve(config: GuestConfig) -> None:
     server = uvicorn.Server(server_config(make_app(config)))
+    threads = ThreadPoolExecutor(MOST_THREADS, "envd")
+    asyncio.get_running_loop().set_default_executor(threads)
     listener = listening_socket(config.listen_fd, config.listen_path)
     async with asyncio.TaskGroup() as group:
         ports = None

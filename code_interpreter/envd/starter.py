@@ -64,6 +64,11 @@ class Starter:
         except ConnectionResetError:  # killed, and what it may have started with it
             return await self._spawner(user).start(wanted, streams)
 
+    def close(self) -> None:
+        """What was started goes on; nobody hears of its end any more."""
+        for spawner in self._spawners.values():
+            spawner.close()
+
     def _spawner(self, user: User) -> _Spawner:
         spawner = self._spawners.get(user)
         if spawner is None or spawner.is_lost:
@@ -124,7 +129,7 @@ class _Spawner:
             except BlockingIOError:
                 await asyncio.sleep(_RETRY)
             except BrokenPipeError as error:
-                self._lose()
+                self.close()
                 raise _lost() from error
             else:
                 return
@@ -138,7 +143,7 @@ class _Spawner:
             except ConnectionError:
                 message = b""
             if not message:
-                self._lose()
+                self.close()
                 return
             self._hear(json.loads(message))
 
@@ -162,9 +167,9 @@ class _Spawner:
         if not self._children and not self._asked:
             if self._retirement is not None:
                 self._retirement.cancel()
-            self._retirement = self._loop.call_later(IDLE_SECONDS, self._lose)
+            self._retirement = self._loop.call_later(IDLE_SECONDS, self.close)
 
-    def _lose(self) -> None:
+    def close(self) -> None:
         """It is idle, or was killed, as everything of its user can be by that user."""
         if self.is_lost:
             return

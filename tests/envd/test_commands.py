@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,32 +13,9 @@ from e2b import (
     InvalidArgumentException,
     NotFoundException,
     Sandbox,
-    SandboxException,
-    TimeoutException,
 )
 
-from tests.service import Service
-
-
-@pytest.fixture(scope="module")
-def box(service: Service) -> Iterator[Sandbox]:
-    envs = {"GLOBAL": "global", "BOTH": "global"}
-    made = Sandbox.create(timeout=600, envs=envs, **service.options)
-    yield made
-    made.kill()
-
-
-def is_alive(box: Sandbox, pid: int) -> bool:
-    done = box.commands.run(f"kill -0 {pid} 2>/dev/null && echo yes || echo no", user="root")
-    return done.stdout == "yes\n"
-
-
-def wait_until_dead(box: Sandbox, pid: int) -> None:
-    deadline = time.monotonic() + 5
-    while is_alive(box, pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
+from tests.envd.alive import is_alive, wait_until_dead
 
 # --- what it answers --------------------------------------------------------------------
 
@@ -345,81 +321,6 @@ def test_arguments_that_are_too_long(box: Sandbox) -> None:
         box.commands.run("true", envs={"A": "x" * 200_000})
     done = box.commands.run(f"echo {'x' * 100_000}", envs={"A": "y" * 100_000})
     assert len(done.stdout) == 100_001
-
-
-# --- input ------------------------------------------------------------------------------
-
-
-def test_input_and_its_end(box: Sandbox) -> None:
-    handle = box.commands.run("cat", background=True, stdin=True)
-    box.commands.send_stdin(handle.pid, "hello ")
-    handle.send_stdin("wörld\n")
-    handle.close_stdin()
-    assert handle.wait().stdout == "hello wörld\n"
-
-
-def test_no_input(box: Sandbox) -> None:
-    assert box.commands.run("cat; readlink /proc/self/fd/0").stdout == "/dev/null\n"
-
-
-def test_much_input(box: Sandbox) -> None:
-    handle = box.commands.run("wc -c", background=True, stdin=True, timeout=0)
-    for _ in range(5):
-        handle.send_stdin("x" * 2_000_000)
-    handle.close_stdin()
-    assert handle.wait().stdout == "10000000\n"
-
-
-def test_input_from_two_sides_is_not_mixed(box: Sandbox) -> None:
-    handle = box.commands.run("sleep 0.5; cat | tr -s ab | wc -c", background=True, stdin=True)
-    with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(handle.send_stdin, letter * 300_000) for letter in "ab"]:
-            done.result()
-    handle.close_stdin()
-    assert handle.wait().stdout == "2\n"
-
-
-def test_input_after_the_end(box: Sandbox) -> None:
-    handle = box.commands.run("exec <&-; sleep 3", background=True, stdin=True)
-    time.sleep(0.3)
-    with pytest.raises(SandboxException, match="does not read its stdin"):
-        handle.send_stdin("x")
-    handle.close_stdin()
-    with pytest.raises(SandboxException, match="stdin is closed"):
-        handle.send_stdin("x")
-    handle.kill()
-
-
-def test_input_that_was_not_asked_for(box: Sandbox) -> None:
-    handle = box.commands.run("sleep 100", background=True)
-    with pytest.raises(SandboxException, match="without stdin"):
-        handle.send_stdin("x")
-    handle.kill()
-
-
-# --- time-outs --------------------------------------------------------------------------
-
-
-def test_the_time_out_kills_it(box: Sandbox) -> None:
-    with pytest.raises(TimeoutException):
-        box.commands.run("echo $$ > timed-out; exec sleep 100", timeout=1)
-    wait_until_dead(box, int(box.files.read("timed-out")))
-
-
-def test_the_time_out_counts_for_a_flood_too(box: Sandbox) -> None:
-    with pytest.raises(TimeoutException):
-        box.commands.run("echo $$ > flood; exec yes", timeout=1, on_stdout=lambda _: None)
-    wait_until_dead(box, int(box.files.read("flood")))
-
-
-def test_the_time_out_counts_for_who_left(box: Sandbox) -> None:
-    handle = box.commands.run("exec sleep 100", background=True, timeout=1)
-    handle.disconnect()
-    wait_until_dead(box, handle.pid)
-
-
-def test_no_time_out(box: Sandbox) -> None:
-    assert box.commands.run("sleep 1.2; echo done", timeout=0).stdout == "done\n"
 
 
 # --- many -------------------------------------------------------------------------------

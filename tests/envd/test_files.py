@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
+import tempfile
 import time
-from collections.abc import Iterator
 
 import pytest
 from e2b import (
@@ -17,25 +18,10 @@ from e2b import (
     SandboxException,
 )
 
-from tests.service import Service
+from tests.envd.supervisors import memory
 
 NAMES = 'plain|sp ace|quo"te|per%22cent%41|ünï|new\nline|back\\slash|a;b=c|-rf|~x|…|...'.split("|")
 REFUSED = r"permission denied|too many levels"
-
-
-@pytest.fixture(scope="module")
-def box(service: Service) -> Iterator[Sandbox]:
-    made = Sandbox.create(timeout=600, **service.options)
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-def place(box: Sandbox) -> str:
-    """A new directory."""
-    path = f"/home/user/{secrets.token_hex(4)}"
-    box.files.make_dir(path)
-    return path
 
 
 # --- reading and writing ----------------------------------------------------------------
@@ -144,6 +130,20 @@ def test_an_unknown_user(box: Sandbox) -> None:
             call("x", user="nobody-here")
     with pytest.raises(AuthenticationException, match="invalid username: 'nobody-here'"):
         box.files.write("x", "x", user="nobody-here")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to measure a process in a sandbox")
+@pytest.mark.parametrize("multipart", [False, True])
+def test_large_files_take_little_memory(box: Sandbox, place: str, multipart: bool) -> None:
+    size = 300_000_000
+    with tempfile.TemporaryFile() as source:
+        source.truncate(size)
+        before = memory(box.sandbox_id)
+        box.files.write(f"{place}/large", source, use_octet_stream=not multipart)
+        assert box.files.get_info(f"{place}/large").size == size
+    assert sum(map(len, box.files.read(f"{place}/large", format="stream"))) == size
+    assert memory(box.sandbox_id) - before < 32 * 1024 * 1024
+    box.files.remove(f"{place}/large")
 
 
 # --- special files ----------------------------------------------------------------------

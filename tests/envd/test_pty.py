@@ -6,20 +6,10 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from e2b import CommandExitException, PtySize, Sandbox, SandboxException
-
-from tests.service import Service
-
-
-@pytest.fixture(scope="module")
-def box(service: Service) -> Iterator[Sandbox]:
-    made = Sandbox.create(timeout=600, **service.options)
-    yield made
-    made.kill()
 
 
 class Terminal:

@@ -20,9 +20,26 @@ from code_interpreter.guest.users import User, current_user
 USER: User = current_user(Path("/"))
 
 
+Spawners = Callable[[], list[psutil.Process]]
+
+
 @pytest.fixture
-def starter() -> Starter:
-    return Starter(Launcher(None), None)
+def spawners() -> Spawners:
+    """Those that the test made; the host of other tests is a child of this process too."""
+    before = psutil.Process().children()
+
+    def made() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if child not in before]
+
+    return made
+
+
+@pytest.fixture
+async def starter(spawners: Spawners) -> AsyncIterator[Starter]:
+    made = Starter(Launcher(None), None)
+    yield made
+    made.close()
+    await until(lambda: spawners() == [])
 
 
 async def start(starter: Starter, script: str, cwd: str = "/") -> Child:
@@ -38,10 +55,6 @@ async def end_of(child: Child) -> int:
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     child.on_exit(ended.set_result)
     return os.waitstatus_to_exitcode(await asyncio.wait_for(ended, 10))
-
-
-def spawners() -> list[psutil.Process]:
-    return psutil.Process().children()
 
 
 async def test_exit_codes(starter: Starter) -> None:
@@ -72,7 +85,7 @@ async def test_what_cannot_be_started(starter: Starter) -> None:
     assert await end_of(await start(starter, "exit 3")) == 3
 
 
-async def test_a_lost_spawner(starter: Starter) -> None:
+async def test_a_lost_spawner(starter: Starter, spawners: Spawners) -> None:
     child = await start(starter, "sleep 0.3; exit 5")
     (spawner,) = spawners()
     spawner.kill()
@@ -81,7 +94,9 @@ async def test_a_lost_spawner(starter: Starter) -> None:
     await until(lambda: len(spawners()) == 1)
 
 
-async def test_an_idle_spawner_is_ended(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_spawner_is_ended(
+    starter: Starter, spawners: Spawners, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(starter_module, "IDLE_SECONDS", 0.2)
     child = await start(starter, "sleep 0.6")
     await asyncio.sleep(0.4)
@@ -95,11 +110,3 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.02)
-
-
-@pytest.fixture(autouse=True)
-async def nothing_left() -> AsyncIterator[None]:
-    yield
-    for spawner in spawners():
-        spawner.kill()
-        spawner.wait(10)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Iterator
 
 import pytest
 from e2b import (
@@ -27,21 +25,6 @@ CREATE, WRITE, REMOVE, RENAME, CHMOD = (
     FilesystemEventType.RENAME,
     FilesystemEventType.CHMOD,
 )
-
-
-@pytest.fixture(scope="module")
-def box(service: Service) -> Iterator[Sandbox]:
-    made = Sandbox.create(timeout=600, **service.options)
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-def place(box: Sandbox) -> str:
-    """A new directory."""
-    path = f"/home/user/{secrets.token_hex(4)}"
-    box.files.make_dir(path)
-    return path
 
 
 def told(events: list[FilesystemEvent]) -> list[tuple[str, FilesystemEventType]]:
