@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import zmq
 
@@ -24,6 +25,7 @@ from code_interpreter.gateway.execution import KernelEnd, Terms
 from code_interpreter.gateway.kernel import Kernel, KernelStartFailed
 from code_interpreter.gateway.languages import BARRIER, KernelSpec
 from code_interpreter.gateway.ledger import ContextRecord, KernelRecord
+from code_interpreter.gateway.listeners import ClientMessage, Listener, Listeners
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.run import USAGE_KEY, Request, Run
@@ -73,6 +75,8 @@ class Context:
         self._end_held: list[KernelMessage] | None = None
         self._removed = False
         self._adopted = False
+        self.listeners = Listeners()
+        self.last_activity = time.time()
 
     # --- cells ----------------------------------------------------------------------------
 
@@ -106,6 +110,8 @@ class Context:
         """Start the next cell if everything is ready for it."""
         if self._current is not None or not self._queue or self._around is not None:
             return
+        if self.listeners.run_cells:
+            return
         if self._kernel is None or not self._kernel.ready:
             self.prepare()
             return
@@ -123,14 +129,17 @@ class Context:
             run.receive(message)
 
     def _wishes(self, run: Run, kernel: Kernel) -> dict[str, object]:
-        wishes: dict[str, object] = {}
-        environment = self._machinery.environment
-        if kernel.environment_version != environment.version:
-            kernel.environment_version = environment.version
-            wishes["sandbox_env"] = environment.variables
+        wishes = self._sandbox_wishes(kernel)
         if run.request.env_vars:
             wishes["env"] = run.request.env_vars
         return wishes
+
+    def _sandbox_wishes(self, kernel: Kernel) -> dict[str, object]:
+        environment = self._machinery.environment
+        if kernel.environment_version == environment.version:
+            return {}
+        kernel.environment_version = environment.version
+        return {"sandbox_env": environment.variables}
 
     # --- environment by hidden cells ------------------------------------------------------
 
@@ -251,6 +260,10 @@ class Context:
             run.start_failed(reason)
 
     def kernel_said(self, kernel: Kernel, channel: str, message: KernelMessage) -> None:
+        self.last_activity = time.time()
+        if self.listeners.hear(channel, message):
+            self._pump()
+            return
         run, hidden = self._current, self._hidden
         if run is not None and message.parent_id == run.message_id:
             self._run_said(run, kernel, message)
@@ -287,6 +300,42 @@ class Context:
             for message in held:
                 self._current.receive(message)
 
+    # --- clients of Jupyter's protocol ----------------------------------------------------
+
+    @property
+    def kernel_name(self) -> str:
+        return self._spec.name
+
+    @property
+    def execution_state(self) -> str:
+        if self._kernel is None:
+            return "starting"
+        return "busy" if self._current is not None or self.listeners.run_cells else "idle"
+
+    def pass_on(self, listener: Listener, message: ClientMessage) -> None:
+        """Send a listener's message to the kernel; dropped while there is none."""
+        kernel = self._kernel
+        if kernel is None or not kernel.ready:
+            self.prepare()
+            return
+        self.listeners.asked(listener, message)
+        if message.is_cell:
+            message = replace(
+                message,
+                metadata={**message.metadata, USAGE_KEY: self._sandbox_wishes(kernel)},
+                content={**message.content, "stop_on_error": False},
+            )
+        kernel.pass_on(message)
+
+    def interrupt(self, cause: Cause) -> None:
+        """Interrupt what runs, whoever sent it."""
+        if self._current is not None:
+            self._current.stop(cause)
+        elif self._kernel is not None:
+            self._kernel.interrupt()
+
+    # --- the kernel's end -----------------------------------------------------------------
+
     def kernel_ended(self, kernel: Kernel, end: KernelEnd) -> None:
         kernel.close()
         if kernel is not self._kernel:
@@ -296,6 +345,7 @@ class Context:
         self._machinery.changed()
         self._late.clear()
         self._end_held = None
+        self.listeners.kernel_ended()
         if self._hidden is not None and not self._hidden[1].done():
             self._hidden[1].set_result(None)
         if self._current is not None:

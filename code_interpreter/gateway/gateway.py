@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
+from code_interpreter.gateway import notebook
 from code_interpreter.gateway.context import Context, Machinery
-from code_interpreter.gateway.languages import DEFAULT, Languages, UnknownLanguage
+from code_interpreter.gateway.languages import DEFAULT, KernelSpec, Languages, UnknownLanguage
 from code_interpreter.gateway.ledger import Ledger, Record
 from code_interpreter.gateway.run import Request, Run
 from code_interpreter.protocol.executions import (
@@ -106,6 +108,9 @@ class Gateway:
         self._machinery.environment.replace(variables)
         self.save()
 
+    def kernel_specs(self) -> list[KernelSpec]:
+        return self._languages.specs()
+
     # --- contexts -------------------------------------------------------------------------
 
     def contexts(self) -> list[Context]:
@@ -203,6 +208,15 @@ class Gateway:
             return run
         self._check_unknown(execution_id)
         raise Refusal(404, f"Execution {execution_id} not found")
+
+    def notebook(self, context_id: str) -> dict[str, Any]:
+        """What ran in a context, as far as its events are kept. Raises `Refusal`."""
+        context = self.context(context_id)
+        runs = [run for run in self._runs.values() if run.context_id == context_id]
+        return notebook.of_cells(
+            context.language,
+            [(run.request.execution_id, run.request.code, run.journal.events()) for run in runs],
+        )
 
     def _check_unknown(self, execution_id: str) -> None:
         if not self._ledger.knows(execution_id):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, StrictStr, ValidationError
 from tornado.iostream import StreamClosedError
@@ -65,6 +66,12 @@ class Handler(RequestHandler):
         self.gateway = gateway
         self._body = bytearray()
         self._too_large = False
+
+    def prepare(self) -> None:
+        """No web page may use a sandbox through the browser of somebody who looks at it."""
+        origin = self.request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != self.request.headers.get("Host"):
+            self.refuse(Refusal(403, f"Requests from pages of {origin} are not allowed"))
 
     def data_received(self, chunk: bytes) -> None:
         if self._too_large or len(self._body) + len(chunk) > MAX_MESSAGE_BYTES:
@@ -179,6 +186,16 @@ class Restart(Handler):
             self.refuse(Refusal(500, str(failure)))
             return
         self.answer(None)
+
+
+class Notebook(Handler):
+    """What ran in the context, as an ``.ipynb``."""
+
+    def get(self, context_id: str) -> None:
+        try:
+            self.answer(self.gateway.notebook(context_id))
+        except Refusal as refusal:
+            self.refuse(refusal)
 
 
 class Variables(Handler):

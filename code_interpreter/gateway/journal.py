@@ -155,6 +155,10 @@ class Journal:
         assert self._file is not None
         return Entry(None, os.pread(self._file, end - start, start))
 
+    def events(self) -> list[ExecutionEvent]:
+        """All of them so far."""
+        return [self.read(seq).event for seq in range(1, self.last_seq + 1)]
+
     async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
         """Events after number ``after``, up to the last one."""
         seq = after + 1

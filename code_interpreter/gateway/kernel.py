@@ -18,7 +18,8 @@ from code_interpreter.gateway.channels import Channels
 from code_interpreter.gateway.execution import KernelEnd
 from code_interpreter.gateway.languages import KernelSpec
 from code_interpreter.gateway.ledger import KernelRecord, start_ticks
-from code_interpreter.gateway.message import KernelMessage, now_text
+from code_interpreter.gateway.listeners import ClientMessage
+from code_interpreter.gateway.message import KernelMessage, made_message
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.process_output import ProcessOutput
 from code_interpreter.gateway.provisioners import (
@@ -244,10 +245,13 @@ class Kernel:
         assert self._channels is not None
         self._channels.send("stdin", "input_reply", {"value": value}, parent=request.header)
 
-    def send(self, channel: str, message_type: str, content: dict[str, Any]) -> str:
-        """Send any request and return its ``msg_id``."""
+    def pass_on(self, message: ClientMessage) -> None:
+        """Send a message that a client of Jupyter's protocol made."""
         assert self._channels is not None
-        return self._channels.send(channel, message_type, content)
+        frames = self._channels.codec.frames(
+            message.header, message.parent, message.metadata, message.content, message.buffers
+        )
+        self._channels.send_frames(message.channel, frames)
 
     async def request(self, operation: str, deadline: float, **arguments: Any) -> Any:
         """Have the kernel do something beside its cells; see ``operations`` of our kernels.
@@ -320,9 +324,8 @@ class Kernel:
             self._ready.set_result(None)
 
     def _process_said(self, name: str, text: str) -> None:
-        content = {"name": name, "text": text}
-        message = KernelMessage("stream", "", content, date=now_text(), size=len(text))
-        self._owner.kernel_said(self, "process", message)
+        message = made_message("stream", {"name": name, "text": text})
+        self._owner.kernel_said(self, "iopub", message)
 
     def _process_ended(self, end: KernelEnd) -> None:
         if self._channels is not None:

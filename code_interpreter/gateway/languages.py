@@ -14,6 +14,7 @@ _ALIASES = {
     "py": "python",
     "python3": "python",
     "ipython": "python",
+    "ir": "r",
     "js": "javascript",
     "node": "javascript",
     "deno": "javascript",
@@ -37,6 +38,8 @@ class KernelSpec:
     name: str
     argv: tuple[str, ...]
     directory: Path
+    file: dict[str, Any] = field(default_factory=dict)
+    """All of ``kernel.json``."""
     env: dict[str, str] = field(default_factory=dict)
     transport: str = "ipc"
     interrupt: str = "signal"
@@ -106,9 +109,13 @@ class Languages:
             )
         return spec
 
+    def specs(self) -> list[KernelSpec]:
+        """Those that can be used here."""
+        read = map(_read, sorted(self._directory.glob("*/kernel.json")))
+        return [spec for spec in read if spec.usable()]
+
     def names(self) -> list[str]:
-        files = self._directory.glob("*/kernel.json")
-        specs = {file.parent.name for file in files if _read(file).usable()}
+        specs = {spec.name for spec in self.specs()}
         names = {language for language, spec in _SPECS.items() if spec in specs}
         return sorted(names | (specs - set(_SPECS.values()) | ({"javascript"} & specs)))
 
@@ -120,6 +127,7 @@ def _read(file: Path) -> KernelSpec:
         name=file.parent.name,
         argv=tuple(data["argv"]),
         directory=file.parent,
+        file=data,
         env=dict(data.get("env", {})),
         transport=ours.get("transport", "ipc"),
         interrupt=data.get("interrupt_mode", "signal"),

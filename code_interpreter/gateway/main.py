@@ -11,10 +11,11 @@ import zmq
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, ErrorHandler
 
-from code_interpreter.gateway import http
+from code_interpreter.gateway import http, jupyter
 from code_interpreter.gateway.context import Machinery
 from code_interpreter.gateway.environment import SandboxEnvironment
 from code_interpreter.gateway.gateway import Gateway
+from code_interpreter.gateway.jupyter_channels import Channels
 from code_interpreter.gateway.languages import Languages
 from code_interpreter.gateway.ledger import Ledger
 from code_interpreter.gateway.place import Place
@@ -64,6 +65,7 @@ def _make_gateway(config: GuestConfig) -> Gateway:
 
 def make_application(gateway: Gateway | None) -> Application:
     arguments = {"gateway": gateway}
+    sessions = {**arguments, "sessions": gateway and jupyter.SessionStore(gateway)}
     return Application(
         [
             ("/health", http.Health, arguments),
@@ -72,9 +74,19 @@ def make_application(gateway: Gateway | None) -> Application:
             ("/contexts/?", http.Contexts, arguments),
             ("/contexts/([^/]+)", http.OneContext, arguments),
             ("/contexts/([^/]+)/restart", http.Restart, arguments),
+            ("/contexts/([^/]+)/notebook", http.Notebook, arguments),
             ("/contexts/([^/]+)/variables", http.Variables, arguments),
             ("/contexts/([^/]+)/tables/([0-9a-f]+)", http.Table, arguments),
             (PATH, Executions, arguments),
+            ("/api/?", jupyter.Root, arguments),
+            ("/api/kernelspecs", jupyter.KernelSpecs, arguments),
+            ("/api/kernelspecs/([^/]+)", jupyter.OneKernelSpec, arguments),
+            ("/api/kernels", jupyter.Kernels, arguments),
+            ("/api/kernels/([^/]+)", jupyter.OneKernel, arguments),
+            ("/api/kernels/([^/]+)/(interrupt|restart)", jupyter.KernelAction, arguments),
+            ("/api/kernels/([^/]+)/channels", Channels, arguments),
+            ("/api/sessions", jupyter.Sessions, sessions),
+            ("/api/sessions/([^/]+)", jupyter.OneSession, sessions),
         ],
         default_handler_class=ErrorHandler,
         default_handler_args={"status_code": 404},

@@ -37,6 +37,33 @@ class KernelMessage:
     buffers: tuple[bytes, ...] = ()
     size: int = 0
     """Bytes of the content as it came."""
+    raw: tuple[bytes, ...] = ()
+    """Header, parent, metadata and content as they came."""
+
+
+def made_message(
+    message_type: str, content: dict[str, Any], parent: dict[str, Any] | None = None
+) -> KernelMessage:
+    """One that the gateway says in the kernel's place."""
+    header = {
+        "msg_id": os.urandom(16).hex(),
+        "session": "gateway",
+        "username": "gateway",
+        "date": now_text(),
+        "msg_type": message_type,
+        "version": VERSION,
+    }
+    raw = tuple(_dump(part) for part in (header, parent or {}, {}, content))
+    return KernelMessage(
+        message_type,
+        str((parent or {}).get("msg_id", "")),
+        content,
+        date=str(header["date"]),
+        header=header,
+        parent=parent or {},
+        size=len(raw[3]),
+        raw=raw,
+    )
 
 
 class Codec:
@@ -100,6 +127,7 @@ class Codec:
             parent=parent_head,
             buffers=tuple(frames[start + 6 :]),
             size=len(content),
+            raw=(header, parent, metadata, content),
         )
 
     def _sign(self, parts: list[bytes]) -> bytes:

@@ -1,0 +1,240 @@
+"""The kernels of this sandbox through Jupyter's own REST interface.
+
+What JupyterLab's ``--gateway-url``, kernel clients and agent frameworks use: a context is a
+kernel with the same id. https://jupyter-server.readthedocs.io/en/latest/developers/rest-api.html
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, StrictStr
+
+from code_interpreter.gateway.context import Context
+from code_interpreter.gateway.gateway import Gateway, Refusal
+from code_interpreter.gateway.http import Handler
+from code_interpreter.gateway.kernel import KernelStartFailed
+from code_interpreter.protocol.executions import Cause
+
+VERSION = "2.0.0"
+
+
+class KernelBody(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    name: StrictStr | None = None
+    path: StrictStr | None = None
+
+
+class SessionBody(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    path: StrictStr = ""
+    name: StrictStr | None = None
+    type: StrictStr = "notebook"
+    kernel: dict[str, Any] | None = None
+
+
+class JupyterHandler(Handler):
+    """Errors are JSON here, with a ``message``."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.set_status(refusal.status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps({"message": str(refusal), "reason": None}))
+
+
+class Root(JupyterHandler):
+    def get(self) -> None:
+        self.answer({"version": VERSION})
+
+
+class KernelSpecs(JupyterHandler):
+    def get(self) -> None:
+        specs = {spec.name: _spec(spec.name, spec.file) for spec in self.gateway.kernel_specs()}
+        self.answer({"default": "python3", "kernelspecs": specs})
+
+
+class OneKernelSpec(JupyterHandler):
+    def get(self, name: str) -> None:
+        for spec in self.gateway.kernel_specs():
+            if spec.name == name:
+                self.answer(_spec(name, spec.file))
+                return
+        self.refuse(Refusal(404, f"Kernel spec {name} not found"))
+
+
+def _spec(name: str, file: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "spec": file, "resources": {}}
+
+
+class Kernels(JupyterHandler):
+    def get(self) -> None:
+        self.answer([kernel_model(context) for context in self.gateway.contexts()])
+
+    def post(self) -> None:
+        try:
+            body = self.body(KernelBody)
+            context = self.gateway.create_context(body.name or "python3", None)
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        self.set_status(201)
+        self.set_header("Location", f"/api/kernels/{context.id}")
+        self.answer(kernel_model(context))
+
+
+class OneKernel(JupyterHandler):
+    def get(self, kernel_id: str) -> None:
+        try:
+            self.answer(kernel_model(self.gateway.context(kernel_id)))
+        except Refusal as refusal:
+            self.refuse(refusal)
+
+    async def delete(self, kernel_id: str) -> None:
+        try:
+            await self.gateway.remove_context(kernel_id)
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        self.set_status(204)
+
+
+class KernelAction(JupyterHandler):
+    async def post(self, kernel_id: str, action: str) -> None:
+        try:
+            context = self.gateway.context(kernel_id)
+            if action == "interrupt":
+                context.interrupt(Cause.CANCEL)
+                self.set_status(204)
+                return
+            await context.restart()
+            self.answer(kernel_model(context))
+        except Refusal as refusal:
+            self.refuse(refusal)
+        except KernelStartFailed as failure:
+            self.refuse(Refusal(500, str(failure)))
+
+
+def kernel_model(context: Context) -> dict[str, Any]:
+    return {
+        "id": context.id,
+        "name": context.kernel_name,
+        "last_activity": _stamp(context.last_activity),
+        "execution_state": context.execution_state,
+        "connections": len(context.listeners),
+    }
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+class SessionStore:
+    """Sessions are names for kernels; nothing else depends on them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._sessions: dict[str, dict[str, Any]] = {}
+
+    def all(self) -> list[dict[str, Any]]:
+        return [session for key in list(self._sessions) if (session := self.find(key))]
+
+    def find(self, session_id: str) -> dict[str, Any] | None:
+        """None if there is no such session, or its kernel is gone."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            return None
+        try:
+            context = self._gateway.context(session["kernel_id"])
+        except Refusal:
+            del self._sessions[session_id]
+            return None
+        shown = {key: session[key] for key in ("id", "path", "name", "type")}
+        notebook = {"path": session["path"], "name": session["name"]}
+        return {**shown, "kernel": kernel_model(context), "notebook": notebook}
+
+    def create(self, body: SessionBody) -> dict[str, Any]:
+        """Raises `Refusal`."""
+        session_id = str(uuid.uuid4())
+        self._sessions[session_id] = {
+            "id": session_id,
+            "path": body.path,
+            "name": body.name or body.path,
+            "type": body.type,
+            "kernel_id": self._kernel_of(body.kernel or {}),
+        }
+        return self._found(session_id)
+
+    def change(self, session_id: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Raises `Refusal`."""
+        self._found(session_id)
+        session = self._sessions[session_id]
+        session |= {key: fields[key] for key in ("path", "name", "type") if fields.get(key)}
+        if fields.get("kernel"):
+            session["kernel_id"] = self._kernel_of(fields["kernel"])
+        return self._found(session_id)
+
+    def remove(self, session_id: str) -> str:
+        """The id of its kernel. Raises `Refusal`."""
+        self._found(session_id)
+        kernel_id: str = self._sessions.pop(session_id)["kernel_id"]
+        return kernel_id
+
+    def _found(self, session_id: str) -> dict[str, Any]:
+        session = self.find(session_id)
+        if session is None:
+            raise Refusal(404, f"Session {session_id} not found")
+        return session
+
+    def _kernel_of(self, kernel: dict[str, Any]) -> str:
+        if kernel.get("id"):
+            return self._gateway.context(str(kernel["id"])).id
+        return self._gateway.create_context(str(kernel.get("name") or "python3"), None).id
+
+
+class SessionHandler(JupyterHandler):
+    def initialize(self, gateway: Gateway, sessions: SessionStore) -> None:  # type: ignore[override]
+        super().initialize(gateway)
+        self.sessions = sessions
+
+
+class Sessions(SessionHandler):
+    def get(self) -> None:
+        self.answer(self.sessions.all())
+
+    def post(self) -> None:
+        try:
+            session = self.sessions.create(self.body(SessionBody))
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        self.set_status(201)
+        self.answer(session)
+
+
+class OneSession(SessionHandler):
+    def get(self, session_id: str) -> None:
+        session = self.sessions.find(session_id)
+        if session is None:
+            self.refuse(Refusal(404, f"Session {session_id} not found"))
+        else:
+            self.answer(session)
+
+    def patch(self, session_id: str) -> None:
+        try:
+            fields = self.body(SessionBody).model_dump(exclude_unset=True)
+            self.answer(self.sessions.change(session_id, fields))
+        except Refusal as refusal:
+            self.refuse(refusal)
+
+    async def delete(self, session_id: str) -> None:
+        try:
+            await self.gateway.remove_context(self.sessions.remove(session_id))
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        self.set_status(204)

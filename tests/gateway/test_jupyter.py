@@ -1,0 +1,229 @@
+"""The kernels through Jupyter's own interface, with clients that others wrote and by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import struct
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from jupyter_kernel_client import JupyterKernelClient  # type: ignore[import-untyped]
+from websockets.asyncio.client import ClientConnection, unix_connect
+
+from tests.gateway.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+V1 = "v1.kernel.websocket.jupyter.org"
+
+
+@contextlib.asynccontextmanager
+async def over_tcp(world: World) -> AsyncIterator[str]:
+    """A URL for clients that know no unix sockets."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        their_reader, their_writer = await asyncio.open_unix_connection(world.socket)
+        await asyncio.gather(carry(reader, their_writer), carry(their_reader, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def kernel_id(client: httpx.AsyncClient) -> str:
+    return str((await client.post("/api/kernels", json={"name": "python3"})).json()["id"])
+
+
+async def test_a_client_library_attaches_to_a_live_context(shared: World) -> None:
+    async with shared.client() as client:
+        context_id = (await client.post("/contexts", json={})).json()["id"]
+    await shared.run("made_by_agent = 41", context_id=context_id)
+
+    def attach(url: str) -> dict[str, Any]:
+        with JupyterKernelClient(server_url=url, token="", kernel_id=context_id) as kernel:
+            reply: dict[str, Any] = kernel.execute("print('hi'); made_by_agent + 1")
+            kernel.execute("made_by_human = 1")
+            return reply
+
+    async with over_tcp(shared) as url:
+        reply = await asyncio.to_thread(attach, url)
+    assert reply["status"] == "ok"
+    assert [output["output_type"] for output in reply["outputs"]] == ["stream", "execute_result"]
+    assert reply["outputs"][1]["data"]["text/plain"] == "42"
+    assert (await shared.run("made_by_human", context_id=context_id)).text == "1"
+
+
+async def test_kernels_and_specs(shared: World) -> None:
+    async with shared.client() as client:
+        assert (await client.get("/api")).json()["version"]
+        specs = (await client.get("/api/kernelspecs")).json()
+        assert specs["default"] == "python3"
+        assert specs["kernelspecs"]["python3"]["spec"]["language"] == "python"
+        assert (await client.get("/api/kernelspecs/python3")).json()["name"] == "python3"
+        assert (await client.get("/api/kernelspecs/none")).status_code == 404
+        made = await client.post("/api/kernels", json={"name": "python3"})
+        assert made.status_code == 201
+        kernel = made.json()
+        assert made.headers["Location"] == f"/api/kernels/{kernel['id']}"
+        listed = {each["id"] for each in (await client.get("/api/kernels")).json()}
+        assert {each["id"] for each in (await client.get("/contexts")).json()} == listed
+        await shared.run("x = 1", context_id=kernel["id"])
+        assert (await client.post(f"/api/kernels/{kernel['id']}/interrupt")).status_code == 204
+        restarted = await client.post(f"/api/kernels/{kernel['id']}/restart")
+        assert restarted.json()["id"] == kernel["id"]
+        assert (await shared.run("x", context_id=kernel["id"])).error is not None
+        assert (await client.delete(f"/api/kernels/{kernel['id']}")).status_code == 204
+        gone = await client.get(f"/api/kernels/{kernel['id']}")
+    assert gone.status_code == 404
+    assert "not found" in gone.json()["message"]
+
+
+async def test_sessions(shared: World) -> None:
+    async with shared.client() as client:
+        body = {"path": "a.ipynb", "name": "a", "type": "notebook", "kernel": {"name": "python3"}}
+        made = await client.post("/api/sessions", json=body)
+        assert made.status_code == 201
+        session = made.json()
+        assert session["notebook"]["path"] == "a.ipynb"
+        url = f"/api/sessions/{session['id']}"
+        assert (await client.get(url)).json()["kernel"]["id"] == session["kernel"]["id"]
+        assert (await client.patch(url, json={"path": "b.ipynb"})).json()["path"] == "b.ipynb"
+        assert session["id"] in [each["id"] for each in (await client.get("/api/sessions")).json()]
+        assert (await client.delete(url)).status_code == 204
+        assert (await client.get(url)).status_code == 404
+        assert (await client.get(f"/api/kernels/{session['kernel']['id']}")).status_code == 404
+
+
+def request(code: str, channel: str = "shell", **content: Any) -> dict[str, Any]:
+    kind = content.pop("msg_type", "execute_request")
+    header = {"msg_id": uuid.uuid4().hex, "session": "s", "username": "u", "version": "5.3"}
+    header |= {"msg_type": kind, "date": "2026-01-01T00:00:00Z"}
+    content = {"code": code, "silent": False, "allow_stdin": True, **content}
+    return {"channel": channel, "header": header, "content": content}
+
+
+def to_v1(message: dict[str, Any]) -> bytes:
+    parts = [message["channel"].encode()]
+    for name in ("header", "parent_header", "metadata", "content"):
+        parts.append(json.dumps(message.get(name, {})).encode())
+    offsets = [8 * (len(parts) + 2)]
+    for part in parts:
+        offsets.append(offsets[-1] + len(part))
+    return struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets) + b"".join(parts)
+
+
+def from_v1(data: bytes) -> dict[str, Any]:
+    (count,) = struct.unpack_from("<Q", data)
+    offsets = struct.unpack_from(f"<{count}Q", data, 8)
+    parts = [data[a:b] for a, b in itertools.pairwise(offsets)]
+    header, parent, _, content = (json.loads(part) for part in parts[1:5])
+    return {
+        "channel": parts[0].decode(),
+        "msg_type": header["msg_type"],
+        "header": header,
+        "parent_header": parent,
+        "content": content,
+    }
+
+
+async def until_idle(socket: ClientConnection, message: dict[str, Any]) -> list[dict[str, Any]]:
+    """All that comes in answer to a request."""
+    answers: list[dict[str, Any]] = []
+    kinds: set[tuple[str, str]] = set()
+    async with asyncio.timeout(20):
+        while not {("shell", "execute_reply"), ("iopub", "idle")} <= kinds:
+            data = await socket.recv()
+            read = from_v1(data) if isinstance(data, bytes) else json.loads(data)
+            if read["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                continue
+            answers.append(read)
+            kinds.add((read["channel"], read["content"].get("execution_state", read["msg_type"])))
+            if read["msg_type"] == "input_request":
+                reply = request("", "stdin", msg_type="input_reply", value="typed")
+                reply["parent_header"] = read["header"]
+                is_v1 = socket.subprotocol == V1
+                await socket.send(to_v1(reply) if is_v1 else json.dumps(reply))
+    return answers
+
+
+@pytest.mark.parametrize("protocol", [None, V1])
+async def test_channels_in_both_forms(shared: World, protocol: Any) -> None:
+    async with shared.client() as client:
+        key = await kernel_id(client)
+    await shared.run("shared_name = 5", context_id=key)
+    address = f"ws://gateway/api/kernels/{key}/channels?session_id=s"
+    protocols = [protocol] if protocol else None
+    async with unix_connect(shared.socket, address, subprotocols=protocols) as socket:
+        assert socket.subprotocol == protocol
+        message = request("print('ü'); (input('who? '), shared_name)")
+        await socket.send(to_v1(message) if protocol else json.dumps(message))
+        answers = await until_idle(socket, message)
+    by_type = {answer["msg_type"]: answer["content"] for answer in answers}
+    assert by_type["stream"]["text"] == "ü\n"
+    assert by_type["input_request"]["prompt"] == "who? "
+    assert by_type["execute_result"]["data"]["text/plain"] == "('typed', 5)"
+    assert by_type["execute_reply"]["status"] == "ok"
+
+
+async def test_cells_of_both_kinds_wait_for_each_other(shared: World) -> None:
+    async with shared.client() as client:
+        key = await kernel_id(client)
+    await shared.run("import time; order = []", context_id=key)
+    address = f"ws://gateway/api/kernels/{key}/channels"
+    async with unix_connect(shared.socket, address) as socket, shared.link() as link:
+        message = request("time.sleep(0.3); order.append('theirs')")
+        await socket.send(json.dumps(message))
+        await asyncio.sleep(0.1)
+        ours = await link.begin("order.append('ours'); order", context_id=key, timeout=0.2)
+        await until_idle(socket, message)
+        outcome = await link.outcome(ours)
+    assert outcome.text == "['theirs', 'ours']"
+
+
+async def test_they_hear_of_our_cells_and_of_a_restart(shared: World) -> None:
+    async with shared.client() as client:
+        key = await kernel_id(client)
+        await shared.run("1", context_id=key)
+        address = f"ws://gateway/api/kernels/{key}/channels"
+        async with unix_connect(shared.socket, address) as socket:
+            await shared.run("print('seen')", context_id=key)
+            await client.post(f"/api/kernels/{key}/restart")
+            heard = []
+            async with asyncio.timeout(10):
+                while "restarting" not in heard:
+                    content = json.loads(await socket.recv())["content"]
+                    heard.append(content.get("text") or content.get("execution_state"))
+    assert "seen\n" in heard
+
+
+async def test_pages_of_other_sites_are_refused(shared: World) -> None:
+    async with shared.client(headers={"Origin": "http://evil.example"}) as client:
+        for method, path in (("POST", "/execute"), ("GET", "/contexts"), ("POST", "/api/kernels")):
+            response = await client.request(method, path, content=b'{"code": "1"}')
+            assert response.status_code == 403, path
+
+
+async def test_bad_frames_close_the_connection(shared: World) -> None:
+    async with shared.client() as client:
+        key = await kernel_id(client)
+    for frame in ("{", b"\0" * 8, b"x"):
+        address = f"ws://gateway/api/kernels/{key}/channels"
+        protocols = [V1] if isinstance(frame, bytes) else None
+        async with unix_connect(shared.socket, address, subprotocols=protocols) as socket:
+            await socket.send(frame)
+            await socket.wait_closed()
+            assert socket.close_code == 1003
+    assert (await shared.run("1", context_id=key)).text == "1"
