@@ -24,6 +24,8 @@ from code_interpreter.protocol.executions import (
 MAX_CONTEXTS = 100
 KEPT_RUNS = 200
 """Executions whose events can still be read after their end."""
+KEPT_BYTES = 2 << 30
+"""What all of these together may take on the disk; the oldest go first."""
 _READY_DEFAULTS = ("python",)
 _LISTED_DEFAULTS = ("python", "javascript")
 
@@ -228,9 +230,16 @@ class Gateway:
 
     def _ended(self, run: Run) -> None:
         self._ledger.ended(run.request.execution_id)
-        ended = [key for key, value in self._runs.items() if value.ended]
-        for key in ended[: max(0, len(ended) - KEPT_RUNS)]:
-            self._runs.pop(key).forget()
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        ended = [run for run in self._runs.values() if run.ended]
+        kept = sum(run.kept_bytes for run in ended)
+        while ended and (len(ended) > KEPT_RUNS or kept > KEPT_BYTES):
+            oldest = ended.pop(0)
+            kept -= oldest.kept_bytes
+            del self._runs[oldest.request.execution_id]
+            oldest.forget()
 
     async def close(self) -> None:
         """End all kernels. The contexts are remembered."""

@@ -94,6 +94,11 @@ class Journal:
         self.ended = False
 
     @property
+    def written(self) -> int:
+        """Bytes in the file."""
+        return self._offsets[-1]
+
+    @property
     def full(self) -> bool:
         return self._file_failed and self._recent_bytes > HARD_BYTES
 

@@ -124,6 +124,12 @@ class Run:
         if not self._owners and self.request.on_disconnect is OnDisconnect.INTERRUPT:
             self.stop(Cause.DISCONNECT)
 
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept of it on the disk."""
+        files = sum(spill.written for spill in self._spills.values())
+        return files + self.journal.written
+
     def forget(self) -> None:
         """Remove what is kept of it."""
         self.journal.remove()

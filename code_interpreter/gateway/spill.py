@@ -17,7 +17,8 @@ class Spill:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pending = bytearray()
-        self._written = 0
+        self.written = 0
+        """Bytes in the file."""
         self._file: int | None = None
         self.failed = False
         """True: the file does not hold all of it (full disk, or too long)."""
@@ -40,11 +41,11 @@ class Spill:
             while self._pending:
                 written = os.write(self._file, self._pending)
                 del self._pending[:written]
-                self._written += written
+                self.written += written
         except OSError:
             self._give_up()
             return
-        if self._written > FILE_BYTES:
+        if self.written > FILE_BYTES:
             self._give_up()
 
     def _give_up(self) -> None:
@@ -60,6 +61,7 @@ class Spill:
     def remove(self) -> None:
         existed = self._file is not None
         self._close()
+        self.written = 0
         if existed:
             with contextlib.suppress(OSError):
                 self.path.unlink()
