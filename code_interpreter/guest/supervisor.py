@@ -9,14 +9,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import sysconfig
 from dataclasses import dataclass
 from typing import NoReturn
 
 from code_interpreter.guest import syscalls
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.launch import arrange_descriptors, reset_signals
-from code_interpreter.protocol.boxes import PACKAGE
+from code_interpreter.guest.packages import use_read_only_packages
 
 MODULES = {
     "envd": "code_interpreter.envd.main",
@@ -68,26 +67,6 @@ class Supervisor:
         module = "code_interpreter.guest.supervisor"
         arguments = [sys.executable, "-m", module, self.name, self.config.dump()]
         os.execv(sys.executable, arguments)
-
-
-def use_read_only_packages() -> None:
-    """Import from now on only what root of the box cannot write.
-
-    What is loaded already was loaded before the box was made; what is imported later would
-    come from the box's own ``/usr``.
-    """
-    moved = {"/usr/local": f"{PACKAGE}/local", sysconfig.get_path("stdlib"): f"{PACKAGE}/stdlib"}
-    loaded = [getattr(module, "__path__", None) for module in list(sys.modules.values())]
-    for places in (sys.path, *(each for each in loaded if isinstance(each, list))):
-        places[:] = [_moved(place, moved) for place in places]
-    sys.path_importer_cache.clear()
-
-
-def _moved(place: str, moved: dict[str, str]) -> str:
-    for before, after in moved.items():
-        if place == before or place.startswith(f"{before}/"):
-            return after + place.removeprefix(before)
-    return place
 
 
 def run(name: str, config: GuestConfig) -> None:
