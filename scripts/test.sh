@@ -8,7 +8,7 @@ say() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 
 say 'Debian packages'
 missing=()
-while read -r package; do
+while read -r package _; do
     case $package in
         nodejs | npm) if command -v npm >/dev/null; then continue; fi ;;
     esac

@@ -186,28 +186,24 @@ def _swap() -> Fact:
     return Fact("swap", Standing.LIMITED, detail, "set up zram or a swap file")
 
 
-def _tools() -> Fact:
+def programs() -> dict[str, list[str]]:
+    """What a sandbox is to have of this machine: Debian package → its programs."""
     listed = (resources("template") / "debian-packages.txt").read_text().splitlines()
-    wanted = [line for line in listed if line and not line.startswith("#")]
-    absent = [name for name in wanted if not _has_package(name)]
+    lines = [line.split() for line in listed if line and not line.startswith("#")]
+    return {package: names for package, *names in lines}
+
+
+def _tools() -> Fact:
+    wanted = programs()
+    absent = [package for package, names in wanted.items() if not all(map(_has, names))]
     if not absent:
         return _ok("tools in sandboxes", f"all {len(wanted)} of template/debian-packages.txt")
     remedy = "apt-get install " + " ".join(absent)
     return Fact("tools in sandboxes", Standing.LIMITED, f"missing: {', '.join(absent)}", remedy)
 
 
-_PROGRAMS = {
-    "coreutils": "ls", "diffutils": "diff", "findutils": "find", "gawk": "awk",
-    "iproute2": "ip", "nodejs": "node", "openssh-client": "ssh", "procps": "ps",
-    "psmisc": "killall", "ripgrep": "rg", "sqlite3": "sqlite3", "vim-tiny": "vi",
-    "xz-utils": "xz", "ca-certificates": "update-ca-certificates",
-}  # fmt: skip
-"""The program that shows a package to be there, where it is not called like it."""
-
-
-def _has_package(name: str) -> bool:
-    path = "/usr/bin:/usr/sbin:/bin:/sbin"
-    return shutil.which(_PROGRAMS.get(name, name), path=path) is not None
+def _has(program: str) -> bool:
+    return shutil.which(program, path="/usr/bin:/usr/sbin:/bin:/sbin") is not None
 
 
 def _side_channels() -> Fact:
