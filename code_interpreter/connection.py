@@ -20,7 +20,6 @@ from code_interpreter.course import Course
 from code_interpreter.errors import ConnectionLostException, SandboxException
 from code_interpreter.link import Link
 from code_interpreter.protocol.executions import (
-    Cancel,
     ClientMessage,
     ExecutionEvent,
     GatewayMessage,
@@ -107,11 +106,12 @@ class Connection:
                     self._forget(subscription)
                     raise
         try:
-            self.send(course.opening())
+            for message in course.opening():
+                self.send(message)
         except BaseException:
             self._forget(subscription)
             if course.dies_with_client:
-                self.send(Cancel(execution_id=course.execution_id))
+                self.send(course.cancel())
             raise
         return subscription
 
@@ -212,7 +212,8 @@ class Connection:
             waiting = list(self._subscriptions.values())
         for subscription in waiting:
             subscription.inbox.put(None)
-            self.send(subscription.course.opening())
+            for message in subscription.course.opening():
+                self.send(message)
 
     def _give_up(self, final: Exception | None, reason: Exception) -> None:
         with self._lock:

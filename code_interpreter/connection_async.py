@@ -17,7 +17,6 @@ from code_interpreter.course import Course
 from code_interpreter.errors import ConnectionLostException, SandboxException
 from code_interpreter.link import Link
 from code_interpreter.protocol.executions import (
-    Cancel,
     ClientMessage,
     ExecutionEvent,
     GatewayMessage,
@@ -96,11 +95,12 @@ class AsyncConnection:
                     self._forget(subscription)
                     raise
         try:
-            await self.send(course.opening())
+            for message in course.opening():
+                await self.send(message)
         except BaseException:
             self._forget(subscription)
             if course.dies_with_client:
-                await self.send(Cancel(execution_id=course.execution_id))
+                await self.send(course.cancel())
             raise
         return subscription
 
@@ -192,7 +192,8 @@ class AsyncConnection:
             await asyncio.sleep(delay)
         for subscription in list(self._subscriptions.values()):
             subscription.inbox.put_nowait(None)
-            await self.send(subscription.course.opening())
+            for message in subscription.course.opening():
+                await self.send(message)
 
     def _give_up(self, final: Exception | None, reason: Exception) -> None:
         lost = dict(self._subscriptions)

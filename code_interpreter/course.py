@@ -10,10 +10,13 @@ from code_interpreter.errors import (
 )
 from code_interpreter.protocol.executions import (
     Attach,
+    Cancel,
+    ClientMessage,
     EndOfExecution,
     Execute,
     ExecutionEvent,
     GatewayMessage,
+    Input,
     OnDisconnect,
     Refused,
 )
@@ -29,6 +32,8 @@ class Course:
         self._last_seq = first.after if isinstance(first, Attach) else 0
         self._events = 0
         self._answered = False
+        self._cancel: Cancel | None = None
+        self._answer: Input | None = None
 
     @property
     def dies_with_client(self) -> bool:
@@ -40,14 +45,26 @@ class Course:
         """The messages from here on came over a new connection."""
         self._answered = False
 
-    def opening(self) -> Execute | Attach:
+    def opening(self) -> list[ClientMessage]:
         """What to send on a connection that has not heard of this execution.
 
         An `Execute` that nobody answered is sent again: the id keeps it from running twice.
+        So are a wish to cancel and the last answer to a question, which may have been lost.
         """
-        if self._events == 0:
-            return self._first
-        return Attach(execution_id=self.execution_id, after=self._last_seq)
+        messages: list[ClientMessage] = [self._first]
+        if self._events:
+            messages = [Attach(execution_id=self.execution_id, after=self._last_seq)]
+        messages += [said for said in (self._answer, self._cancel) if said is not None]
+        return messages
+
+    def cancel(self) -> Cancel:
+        self._cancel = Cancel(execution_id=self.execution_id)
+        return self._cancel
+
+    def answer(self, value: str) -> Input:
+        """The answer to the event that came last, an `InputRequest`."""
+        self._answer = Input(execution_id=self.execution_id, value=value, seq=self._last_seq)
+        return self._answer
 
     def receive(self, message: GatewayMessage) -> ExecutionEvent | None:
         """The event, or None if it is old. Raises what ends the execution for this client."""
@@ -64,6 +81,7 @@ class Course:
             )
         self._last_seq = message.seq
         self._events += 1
+        self._answer = None
         self.ended = isinstance(message, EndOfExecution)
         return message
 

@@ -19,10 +19,8 @@ from code_interpreter.errors import (
 )
 from code_interpreter.models import Execution
 from code_interpreter.protocol.executions import (
-    Cancel,
     Cause,
     ExecutionEvent,
-    Input,
     InputRequest,
 )
 
@@ -119,7 +117,7 @@ class ExecutionHandle:
 
     def cancel(self) -> None:
         """Have the cell stopped. Does not wait: `wait` tells what became of it."""
-        self._connection.send(Cancel(execution_id=self.id))
+        self._connection.send(self._subscription.course.cancel())
 
     def close(self) -> None:
         """Hear no more of it. A foreground cell that still runs is cancelled."""
@@ -170,7 +168,8 @@ class ExecutionHandle:
         if call is not None:
             answer = call[0](call[1])
             if isinstance(event, InputRequest):
-                self._connection.send(Input(execution_id=self.id, value=input_line(answer)))
+                line = self._subscription.course.answer(input_line(answer))
+                self._connection.send(line)
         return event
 
     def _stop(self) -> None:

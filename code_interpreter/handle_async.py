@@ -18,10 +18,8 @@ from code_interpreter.errors import (
 from code_interpreter.handle import STOP_SECONDS
 from code_interpreter.models import Execution
 from code_interpreter.protocol.executions import (
-    Cancel,
     Cause,
     ExecutionEvent,
-    Input,
     InputRequest,
 )
 
@@ -112,7 +110,7 @@ class AsyncExecutionHandle:
 
     async def cancel(self) -> None:
         """Have the cell stopped. Does not wait: `wait` tells what became of it."""
-        await self._connection.send(Cancel(execution_id=self.id))
+        await self._connection.send(self._subscription.course.cancel())
 
     async def close(self) -> None:
         """Hear no more of it. A foreground cell that still runs is cancelled."""
@@ -164,8 +162,8 @@ class AsyncExecutionHandle:
         if call is not None:
             answer = await settle(call[0](call[1]))
             if isinstance(event, InputRequest):
-                message = Input(execution_id=self.id, value=input_line(answer))
-                await self._connection.send(message)
+                line = self._subscription.course.answer(input_line(answer))
+                await self._connection.send(line)
         return event
 
     async def _stop(self) -> None:

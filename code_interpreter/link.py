@@ -157,7 +157,7 @@ def explain_refusal(error: Exception) -> Exception:
         return WebSocketUnavailable(f"the server answered {status}", lasting=lasting)
     if isinstance(error, TimeoutError):
         return RequestTimeoutException()
-    if isinstance(error, OSError | ws.InvalidHandshake | ws.InvalidProxy | ImportError):
+    if isinstance(error, OSError | ws.WebSocketException | ImportError):
         return WebSocketUnavailable(str(error))
     return error
 
@@ -174,7 +174,7 @@ def is_final(error: Exception) -> Exception | None:
         ):
             return from_status(status, _body(error))
         return None
-    if isinstance(error, OSError | ws.InvalidHandshake | WebSocketUnavailable):
+    if isinstance(error, OSError | ws.WebSocketException | WebSocketUnavailable):
         return None
     return error
 

@@ -20,9 +20,11 @@ from code_interpreter.gateway.kernel import Kernel, process_seconds
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.spill import Spill
-from code_interpreter.protocol.executions import Cause, OnDisconnect
+from code_interpreter.protocol.executions import Cause, InputRequest, OnDisconnect
 
 USAGE_KEY = "code_interpreter"
+RETURN_SECONDS = 10.0
+"""How long a cell is kept for a client whose connection broke; see `Run.disown`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,13 @@ class Run:
             self._execution.events.paths[name] = str(spill.path)
         self._done = done
         self._owners: set[Hashable] = set()
+        self._abandoning: asyncio.TimerHandle | None = None
         self._kernel: Kernel | None = None
         self._cpu_before: float | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._input: KernelMessage | None = None
+        self._asked = 0
 
     @property
     def ended(self) -> bool:
@@ -103,8 +107,13 @@ class Run:
     def start_failed(self, reason: str) -> None:
         self._apply(self._execution.start_failed(reason, self._loop.time()))
 
-    def answer_input(self, value: str) -> bool:
-        """False if the cell does not wait for input."""
+    def answer_input(self, value: str, asked: int | None = None) -> bool:
+        """False if the cell does not wait for input.
+
+        ``asked`` is the number of the event that asked: an answer to another one is dropped.
+        """
+        if asked is not None and asked != self._asked:
+            return True
         if self._input is None or self._kernel is None or self.ended:
             return False
         self._kernel.answer_input(value, self._input)
@@ -116,13 +125,24 @@ class Run:
     def own(self, owner: Hashable) -> None:
         """``owner`` wants the result; the cell is interrupted when the last owner leaves."""
         self._owners.add(owner)
+        self._stay()
 
-    def disown(self, owner: Hashable) -> None:
+    def disown(self, owner: Hashable, grace: float = 0.0) -> None:
+        """``owner`` has left. If it was the last one, another has ``grace`` seconds to come."""
         if owner not in self._owners:
             return
         self._owners.discard(owner)
-        if not self._owners and self.request.on_disconnect is OnDisconnect.INTERRUPT:
+        if self._owners or self.ended or self.request.on_disconnect is OnDisconnect.CONTINUE:
+            return
+        if grace:
+            self._abandoning = self._loop.call_later(grace, self.stop, Cause.DISCONNECT)
+        else:
             self.stop(Cause.DISCONNECT)
+
+    def _stay(self) -> None:
+        if self._abandoning is not None:
+            self._abandoning.cancel()
+            self._abandoning = None
 
     @property
     def kept_bytes(self) -> int:
@@ -146,8 +166,11 @@ class Run:
                 self._command(Kernel.kill)
             else:
                 self.journal.append(output)
+                if isinstance(output, InputRequest):
+                    self._asked = output.seq
         self._set_timer()
         if outputs and self.ended and self._done is not None:
+            self._stay()
             self._close_spills()
             done, self._done = self._done, _nothing
             done(self)

@@ -12,7 +12,7 @@ from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from code_interpreter.gateway.gateway import Gateway, LostWithGateway, Refusal
-from code_interpreter.gateway.run import Request, Run
+from code_interpreter.gateway.run import RETURN_SECONDS, Request, Run
 from code_interpreter.protocol.executions import (
     SUBPROTOCOL,
     Accepted,
@@ -25,6 +25,9 @@ from code_interpreter.protocol.executions import (
     client_message,
     encode,
 )
+
+_GOODBYES = (1000, 1001)
+"""Codes of a closing handshake by somebody who does not come back: RFC 6455, 7.4.1."""
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +72,12 @@ class Executions(WebSocketHandler):
             case Execute():
                 self._submit(message)
             case Attach():
-                run = self._gateway.run(message.execution_id)
-                self._relay(run, message.after)
+                self._follow(self._gateway.run(message.execution_id), message.after)
             case Cancel():
                 self._gateway.run(message.execution_id).stop(Cause.CANCEL)
             case Input():
-                if not self._gateway.run(message.execution_id).answer_input(message.value):
+                run = self._gateway.run(message.execution_id)
+                if not run.answer_input(message.value, message.seq):
                     raise Refusal(409, "The execution does not wait for input")
 
     def _submit(self, message: Execute) -> None:
@@ -87,9 +90,7 @@ class Executions(WebSocketHandler):
             on_disconnect=message.on_disconnect,
         )
         run = self._gateway.execute(request, message.context_id, message.language)
-        run.own(self)
-        self._owned.add(run)
-        self._relay(run, 0)
+        self._follow(run, 0)
 
     # --- to the client --------------------------------------------------------------------
 
@@ -117,7 +118,10 @@ class Executions(WebSocketHandler):
             self._send(encode(accepted))
         self._send(encode(await lost.end(message.execution_id, seq + 1)))
 
-    def _relay(self, run: Run, after: int) -> None:
+    def _follow(self, run: Run, after: int) -> None:
+        """Whoever follows a cell owns it: it goes on as long as one of them is there."""
+        run.own(self)
+        self._owned.add(run)
         self._spawn(self._send_events(run, after))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -137,5 +141,10 @@ class Executions(WebSocketHandler):
         for task in self._tasks:
             task.cancel()
         for run in self._owned:
-            run.disown(self)
+            run.disown(self, 0.0 if self._left_on_purpose else RETURN_SECONDS)
         self._owned.clear()
+
+    @property
+    def _left_on_purpose(self) -> bool:
+        """The client has said goodbye: its connection did not just break."""
+        return self.close_code in _GOODBYES

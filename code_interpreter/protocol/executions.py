@@ -46,7 +46,7 @@ class _Wire(BaseModel):
 
 
 class OnDisconnect(StrEnum):
-    """What happens to a cell when the connection that started it goes away."""
+    """What happens to a cell when the last connection that follows it goes away."""
 
     INTERRUPT = "interrupt"
     CONTINUE = "continue"
@@ -83,11 +83,12 @@ class Cancel(_Wire):
 
 
 class Input(_Wire):
-    """The answer to an `InputRequest`."""
+    """The answer to an `InputRequest`; with its ``seq``, it is safe to send it twice."""
 
     type: Literal["input"] = "input"
     execution_id: ExecutionId
     value: str
+    seq: int | None = None
 
 
 ClientMessage = Annotated[Execute | Attach | Cancel | Input, Field(discriminator="type")]

@@ -50,7 +50,7 @@ def test_each_event_is_news_once_and_in_order(
     course = Course(Execute(execution_id="e", code="1"))
     news: list[ExecutionEvent | None] = []
     for heard, doubled in connections:
-        opening = course.opening()
+        (opening,) = course.opening()
         course.reopen()
         after = opening.after if isinstance(opening, Attach) else 0
         brought = events[after : after + heard]
@@ -71,10 +71,27 @@ def test_attaching_reads_on_after_what_is_known(count: int, data: st.DataObject)
 def test_what_nobody_answered_is_said_again() -> None:
     execute = Execute(execution_id="e", code="1")
     course = Course(execute)
-    assert course.opening() is execute
-    assert course.opening() is execute
+    assert course.opening() == [execute]
+    assert course.opening() == [execute]
     course.receive(_events(2)[0])
-    assert course.opening() == Attach(execution_id="e", after=1)
+    assert course.opening() == [Attach(execution_id="e", after=1)]
+
+
+def test_an_answer_is_said_again_until_something_follows_it() -> None:
+    course = Course(Execute(execution_id="e", code="1"))
+    course.receive(_events(3)[0])
+    answer = course.answer("line")
+    assert answer.seq == 1
+    assert course.opening() == [Attach(execution_id="e", after=1), answer]
+    course.receive(_events(3)[1])
+    assert course.opening() == [Attach(execution_id="e", after=2)]
+
+
+def test_a_wish_to_cancel_is_said_again() -> None:
+    course = Course(Execute(execution_id="e", code="1"))
+    course.receive(_events(3)[0])
+    cancel = course.cancel()
+    assert course.opening() == [Attach(execution_id="e", after=1), cancel]
 
 
 def test_a_refusal_ends_what_was_not_taken() -> None:

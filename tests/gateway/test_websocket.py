@@ -124,6 +124,31 @@ async def test_leaving_interrupts_unless_it_is_to_continue(shared: World) -> Non
     )
 
 
+async def test_a_connection_that_breaks_may_be_replaced(shared: World) -> None:
+    async with shared.link() as link:
+        execution_id = await link.begin("import time; time.sleep(1); 'done'")
+        await link.until(execution_id, NumberOfExecutions)
+        link.connection.transport.abort()
+    await asyncio.sleep(0.3)
+    async with shared.link() as link:
+        await link.send(Attach(execution_id=execution_id, after=2))
+        assert (await link.outcome(execution_id)).text == "'done'"
+
+
+async def test_who_attaches_keeps_the_cell_going_and_ends_it_by_leaving(shared: World) -> None:
+    async with shared.link() as second:
+        async with shared.link() as first:
+            execution_id = await first.begin("import time; time.sleep(30)")
+            await first.until(execution_id, NumberOfExecutions)
+            await second.send(Attach(execution_id=execution_id))
+            await second.until(execution_id, NumberOfExecutions)
+        with pytest.raises(TimeoutError):
+            await second.until(execution_id, EndOfExecution, 0.5)
+    async with shared.link() as link:
+        await link.send(Attach(execution_id=execution_id))
+        assert (await link.until(execution_id, EndOfExecution)).cause is Cause.DISCONNECT
+
+
 async def test_cancel_a_running_and_a_queued_cell(shared: World) -> None:
     async with shared.link() as link:
         first = await link.begin("while True: pass")
@@ -145,7 +170,8 @@ async def test_input_is_asked_for_and_answered(shared: World) -> None:
             allow_stdin=True,
         )
         first = await link.until(execution_id, InputRequest)
-        await link.send(Input(execution_id=execution_id, value="me"))
+        for _ in range(2):
+            await link.send(Input(execution_id=execution_id, value="me", seq=first.seq))
         second = await link.until(execution_id, InputRequest)
         await link.send(Input(execution_id=execution_id, value="hush"))
         outcome = await link.outcome(execution_id)
