@@ -8,7 +8,15 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, Unpack, overload
 
 import httpx
-from e2b import ApiParams, SandboxOnResume
+from e2b import (
+    ApiParams,
+    AsyncVolume,
+    McpServer,
+    SandboxIamOpts,
+    SandboxLifecycle,
+    SandboxNetworkOpts,
+    SandboxOnResume,
+)
 from e2b import AsyncSandbox as BaseSandbox
 from e2b.api.client_async import get_transport
 from e2b.sandbox.main import SandboxOpts
@@ -37,6 +45,7 @@ from code_interpreter.models import (
     RunCodeLanguage,
 )
 from code_interpreter.protocol.executions import Attach, OnDisconnect
+from code_interpreter.sandbox_limits import with_limits, without_limits
 
 _PROBE_SECONDS = 5.0
 
@@ -100,6 +109,72 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
         super().__init__(**opts)
         self._http_only = False
         self._connection: AsyncConnection | None = None
+
+    @classmethod
+    async def create(
+        cls,
+        template: str | None = None,
+        timeout: int | None = None,  # noqa: ASYNC109 - E2B's name
+        metadata: dict[str, str] | None = None,
+        envs: dict[str, str] | None = None,
+        secure: bool | None = None,
+        allow_internet_access: bool | None = None,
+        mcp: McpServer | None = None,
+        network: SandboxNetworkOpts | None = None,
+        iam: SandboxIamOpts | None = None,
+        lifecycle: SandboxLifecycle | None = None,
+        volume_mounts: dict[str, AsyncVolume | str] | None = None,
+        logger: logging.Logger | None = None,
+        idempotency_key: str | None = None,
+        *,
+        cpu_count: float | None = None,
+        memory_mb: int | None = None,
+        disk_mb: int | None = None,
+        **opts: Unpack[ApiParams],
+    ) -> Self:
+        """Make a sandbox; parameters are E2B's, and three of this project's own.
+
+        :param template: name of its template
+        :param timeout: seconds that it lives, 300 if not given
+        :param metadata: text of yours that `list` can select by
+        :param envs: environment variables of everything that runs in it
+        :param secure: accepted for E2B's sake; every sandbox is secured
+        :param allow_internet_access: False keeps it off the internet
+        :param mcp: MCP servers to run in it
+        :param network: what may go in and out
+        :param iam: identity tokens for it
+        :param lifecycle: what happens at the time-out, and whether traffic resumes it
+        :param volume_mounts: path → volume
+        :param logger: gets requests and answers
+        :param idempotency_key: a repetition with the same key gives the same sandbox
+        :param cpu_count: cores that it may use, such as 0.5; the host's default if not given
+        :param memory_mb: memory that it may use, MiB
+        :param disk_mb: disk space that it may use, MiB
+        :raises InvalidArgumentException: a limit is not a number above 0; nothing was sent
+        :raises SandboxException: the host refuses, with ``status_code`` 400 a limit outside of
+            what it allows
+        :raises RateLimitException: the host has as many sandboxes as it may
+        :raises ServiceBusyException: the machine has no memory or disk left for another one
+        """
+        limited = with_limits(opts, cpu_count=cpu_count, memory_mb=memory_mb, disk_mb=disk_mb)
+        sandbox = await super().create(
+            template,
+            timeout,
+            metadata,
+            envs,
+            secure,
+            allow_internet_access,
+            mcp,
+            network,
+            iam,
+            lifecycle,
+            volume_mounts,
+            logger,
+            idempotency_key,
+            **limited,
+        )
+        without_limits(sandbox.connection_config)
+        return sandbox
 
     @classmethod
     async def _create(cls, *args: Any, **opts: Any) -> Self:

@@ -13,6 +13,9 @@ from code_interpreter.protocol.boxes import DATA
 MAKE_DEADLINE = 60.0
 """Seconds for mkfs; it writes a few megabytes."""
 SMALLEST = 16 * 1024 * 1024
+MOST_IMAGES = 32
+"""Sizes that are kept at hand: callers may ask for any."""
+_SMALL = 1024 * 1024 * 1024
 
 
 class DiskImages:
@@ -44,8 +47,11 @@ class DiskImages:
         if size < SMALLEST:
             raise PolicyNotEnforceable(f"a disk has at least {SMALLEST} bytes, not {size}")
         name = f"{size}.ext4"
-        if not (self._directory / name).is_file():
+        try:
+            os.utime(self._directory / name)
+        except FileNotFoundError:
             self._make(name, size)
+            self._forget_old()
         return f"{DATA}/disks/{name}"
 
     def _make(self, name: str, size: int) -> None:
@@ -55,7 +61,9 @@ class DiskImages:
             image.truncate(size)
         # No journal: a box's disk does not outlive a crash of the machine. Nothing is set
         # aside for root: root of the box is as much a guest as anybody.
+        # Blocks are those of its loop device; a small disk has more files for its size.
         options = ["-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard"]
+        options += ["-b", "4096", "-i", "4096" if size < _SMALL else "16384"]
         command = ["mkfs.ext4", "-q", "-F", *options, str(unfinished)]
         result = subprocess.run(
             command,
@@ -69,6 +77,12 @@ class DiskImages:
             unfinished.unlink()
             raise RuntimeFailure(f"mkfs.ext4 failed: {result.stderr.strip()}")
         unfinished.rename(self._directory / name)
+
+    def _forget_old(self) -> None:
+        """Keep the sizes that were asked for last."""
+        images = sorted(self._directory.glob("*.ext4"), key=lambda image: image.stat().st_mtime)
+        for image in images[:-MOST_IMAGES]:
+            image.unlink(missing_ok=True)
 
 
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import psutil
@@ -14,6 +14,25 @@ from code_interpreter.host.runtimes.base import Limits, SandboxRuntime
 from code_interpreter.host.settings import Settings
 
 MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Wished:
+    """How callers call a limit, and the least that a sandbox can work with."""
+
+    name: str
+    unit: int
+    least: float
+
+    def text(self, value: float) -> str:
+        return f"{value / self.unit:g}" if self.unit == 1 else str(int(value) // self.unit)
+
+
+_WISHES = {
+    "memory_bytes": _Wished("memoryMB", MIB, 128 * MIB),
+    "cpu_count": _Wished("cpuCount", 1, 0.1),
+    "disk_bytes": _Wished("diskSizeMB", MIB, 64 * MIB),
+}
 
 
 class LimitPolicy:
@@ -42,26 +61,30 @@ class LimitPolicy:
         """Defaults that cannot be enforced here; said to the user when the host starts."""
 
     def choose(self, wished: Limits) -> Limits:
-        """Wishes over defaults. Raises `BadRequest` above a maximum."""
-        for item in fields(Limits):
-            wish, maximum = getattr(wished, item.name), getattr(self._maxima, item.name)
-            if wish is not None and maximum is not None and wish > maximum:
-                raise BadRequest(
-                    f"{item.name} {wish} is more than this host allows a sandbox: {maximum}"
-                )
+        """Wishes over defaults. Raises `BadRequest` outside of what this host allows."""
         given = {
             item.name: getattr(wished, item.name)
             for item in fields(Limits)
             if getattr(wished, item.name) is not None
         }
+        for name, value in given.items():
+            self._check(name, value)
         return replace(self.defaults, **given)
 
-    def effective(self, limits: Limits) -> tuple[int, int, int]:
+    def _check(self, name: str, value: float) -> None:
+        wish, most = _WISHES[name], getattr(self._maxima, name)
+        if not wish.least <= value <= most:
+            raise BadRequest(
+                f"{wish.name} must be from {wish.text(wish.least)} to {wish.text(most)} on this "
+                f"host, not {wish.text(value)}"
+            )
+
+    def effective(self, limits: Limits) -> tuple[float, int, int]:
         """Cores, MiB of memory and MiB of disk to show; the machine's where nothing limits."""
         cores = limits.cpu_count or self._maxima.cpu_count or 1
         memory = limits.memory_bytes or self._maxima.memory_bytes or 0
         disk = limits.disk_bytes or self._maxima.disk_bytes or 0
-        return max(1, round(cores)), memory // MIB, disk // MIB
+        return int(cores) if cores == int(cores) else cores, memory // MIB, disk // MIB
 
     def _at_most_maxima(self, limits: Limits) -> Limits:
         capped = {}

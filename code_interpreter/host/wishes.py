@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from code_interpreter.host.errors import BadRequest
 from code_interpreter.host.runtimes.base import Limits
-from code_interpreter.protocol.control import Network, NewSandbox
+from code_interpreter.protocol.control import LIMIT_HEADERS, Network, NewSandbox
 
 DEFAULT_TIMEOUT = 300
 """Seconds; of ``POST /v2/sandboxes``."""
@@ -51,7 +52,7 @@ def read_wish(body: NewSandbox, *, default_timeout: int, key: str | None = None)
         timeout=default_timeout if body.timeout is None else body.timeout,
         limits=Limits(
             memory_bytes=None if body.memory_mb is None else body.memory_mb * MIB,
-            cpu_count=None if body.cpu_count is None else float(body.cpu_count),
+            cpu_count=body.cpu_count,
             disk_bytes=None if body.disk_size_mb is None else body.disk_size_mb * MIB,
         ),
         metadata=body.metadata,
@@ -64,6 +65,30 @@ def read_wish(body: NewSandbox, *, default_timeout: int, key: str | None = None)
         idempotency_key=key,
         digest=None if key is None else hashlib.sha256(body.model_dump_json().encode()).hexdigest(),
     )
+
+
+def with_limit_headers(body: NewSandbox, headers: Mapping[str, str]) -> NewSandbox:
+    """The body, with limits from headers where it has none. Raises `BadRequest`."""
+    given = {
+        field: _number(header, headers[header])
+        for field, header in LIMIT_HEADERS.items()
+        if header in headers
+    }
+    if not given:
+        return body
+    said = body.model_dump(by_alias=True, exclude_unset=True)
+    for name, value in given.items():
+        if said.setdefault(name, value) != value:
+            raise BadRequest(f"{LIMIT_HEADERS[name]} says {value:g}, {name} {said[name]:g}")
+    return NewSandbox.model_validate(said)
+
+
+def _number(header: str, text: str) -> float:
+    pattern = r"\d{1,12}(\.\d{1,6})?" if header == LIMIT_HEADERS["cpuCount"] else r"\d{1,12}"
+    if re.fullmatch(pattern, text, re.ASCII) is None:
+        kind = "number" if "." in pattern else "whole number of MiB"
+        raise BadRequest(f"{header} must be a {kind}, not {text[:40]!r}")
+    return float(text) if "." in text else int(text)
 
 
 def check_timeout(seconds: int, maximum: int, *, least: int = 1) -> int:

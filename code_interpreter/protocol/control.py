@@ -74,6 +74,17 @@ class _Wire(BaseModel):
     )
 
 
+LIMIT_HEADERS = {
+    "cpuCount": "X-Sandbox-Cpu-Count",
+    "memoryMB": "X-Sandbox-Memory-MB",
+    "diskSizeMB": "X-Sandbox-Disk-Size-MB",
+}
+"""Field of `NewSandbox` → the header that says the same, for clients that make the body
+themselves: E2B's take headers for the API (``api_headers``, ``apiHeaders``)."""
+
+_SANE = Field(lt=1 << 53)
+
+
 # --- requests ---------------------------------------------------------------------------
 
 
@@ -124,10 +135,10 @@ class NewSandbox(_Wire):
     mcp: dict[str, Any] | None = None
     iam: Iam | None = None
     volume_mounts: list[VolumeMount] = Field(default_factory=list)
-    cpu_count: Annotated[StrictFloat | StrictInt | None, Field(gt=0)] = None
+    cpu_count: Annotated[StrictFloat | None, _SANE] = None
     """Our own, as are the next two: limits of this sandbox other than the host's defaults."""
-    memory_mb: Annotated[StrictInt | None, Field(gt=0)] = None
-    disk_size_mb: Annotated[StrictInt | None, Field(gt=0)] = None
+    memory_mb: Annotated[StrictInt | None, _SANE] = None
+    disk_size_mb: Annotated[StrictInt | None, _SANE] = None
 
 
 class ConnectSandbox(_Wire):
@@ -207,7 +218,8 @@ class ListedSandbox(_Wire):
     alias: str | None = None
     started_at: Timestamp
     end_at: Timestamp
-    cpu_count: int
+    cpu_count: int | float
+    """A fraction only where one was asked for: E2B's own are whole."""
     memory_mb: int
     disk_size_mb: int
     state: SandboxState
@@ -272,7 +284,7 @@ class TemplateAlias(_Wire):
 class Template(_Wire):
     template_id: str
     build_id: str
-    cpu_count: int
+    cpu_count: int | float
     memory_mb: int
     disk_size_mb: int
     public: bool

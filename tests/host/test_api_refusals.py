@@ -107,7 +107,14 @@ def test_broken_json(http: httpx.Client, body: bytes) -> None:
         ({"templateID": "base", "volumeMounts": [{"name": "v", "path": "/v"}]}, "volumes"),
         ({"templateID": "base", "iam": {"tokens": {"t": {}}}}, "iam"),
         ({"templateID": "base", "allow_internet_access": False}, "internet"),
-        ({"templateID": "base", "memoryMB": 10**9}, "memory_bytes"),
+        ({"templateID": "base", "memoryMB": 10**9}, "memoryMB must be from 128 to "),
+        ({"templateID": "base", "memoryMB": 127}, "not 127"),
+        ({"templateID": "base", "memoryMB": "2GB"}, "memoryMB"),
+        ({"templateID": "base", "memoryMB": True}, "memoryMB"),
+        ({"templateID": "base", "memoryMB": 10**400}, "memoryMB"),
+        ({"templateID": "base", "diskSizeMB": -1}, "diskSizeMB must be from 64 to "),
+        ({"templateID": "base", "cpuCount": -0.5}, "cpuCount must be from 0.1 to "),
+        ({"templateID": "base", "cpuCount": 10**400}, "cpuCount"),
         ({"templateID": "base", "memoryMB": 512}, "limits"),
         ({"templateID": "base", "cpuCount": 0}, "cpuCount"),
     ],
@@ -243,3 +250,26 @@ def test_no_body_makes_the_host_fail(http: httpx.Client, fields: dict[str, Any])
     response = http.post("/v2/sandboxes", json={"templateID": "absent", **fields})
     check_error(response, response.status_code)
     assert response.status_code in (400, 404)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Sandbox-Memory-MB", "2GB"),
+        ("X-Sandbox-Memory-MB", "512.5"),
+        ("X-Sandbox-Memory-MB", "-1"),
+        ("X-Sandbox-Cpu-Count", "nan"),
+        ("X-Sandbox-Cpu-Count", "1e3"),
+        ("X-Sandbox-Disk-Size-MB", ""),
+    ],
+)
+def test_a_limit_in_a_header_is_checked(http: httpx.Client, header: str, value: str) -> None:
+    response = http.post("/v2/sandboxes", json={"templateID": "base"}, headers={header: value})
+    check_error(response, 400, header)
+
+
+def test_header_and_body_must_agree(http: httpx.Client) -> None:
+    headers = {"X-Sandbox-Memory-MB": "512"}
+    body = {"templateID": "base", "memoryMB": 1024}
+    response = http.post("/v2/sandboxes", json=body, headers=headers)
+    check_error(response, 400, "512", "1024")

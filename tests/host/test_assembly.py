@@ -35,16 +35,20 @@ class Enforcing(ProcessRuntime):
 
 
 def test_wishes_over_defaults_below_maxima(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, default_memory_mb=100, max_memory_mb=200)
+    settings = Settings(data_dir=tmp_path, default_memory_mb=150, max_memory_mb=200)
     policy = LimitPolicy(settings, Enforcing(tmp_path))
     mib = 1024 * 1024
-    assert policy.defaults.memory_bytes == 100 * mib
+    assert policy.defaults.memory_bytes == 150 * mib
     assert policy.choose(Limits(memory_bytes=200 * mib)).memory_bytes == 200 * mib
-    assert policy.choose(Limits(cpu_count=0.5)).memory_bytes == 100 * mib
-    with pytest.raises(BadRequest, match="memory_bytes"):
+    assert policy.choose(Limits(cpu_count=0.5)).memory_bytes == 150 * mib
+    with pytest.raises(BadRequest, match="memoryMB must be from 128 to 200 on this host, not 201"):
         policy.choose(Limits(memory_bytes=201 * mib))
-    with pytest.raises(BadRequest, match="cpu_count"):
+    with pytest.raises(BadRequest, match=r"cpuCount must be from 0\.1 to .*, not 10000"):
         policy.choose(Limits(cpu_count=10_000))
+    with pytest.raises(BadRequest, match="cpuCount"):
+        policy.choose(Limits(cpu_count=float("nan")))
+    with pytest.raises(BadRequest, match="diskSizeMB must be from 64 to"):
+        policy.choose(Limits(disk_bytes=mib))
 
 
 def test_defaults_are_never_above_what_the_machine_has(tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ from code_interpreter.host.idempotency import check_key
 from code_interpreter.host.lifecycle import Lifecycle
 from code_interpreter.host.listing import parse_listing
 from code_interpreter.host.records import Phase, Record
-from code_interpreter.host.wishes import DEFAULT_TIMEOUT, LEGACY_DEFAULT_TIMEOUT, Wish, read_wish
+from code_interpreter.host.wishes import (
+    DEFAULT_TIMEOUT,
+    LEGACY_DEFAULT_TIMEOUT,
+    Wish,
+    read_wish,
+    with_limit_headers,
+)
 from code_interpreter.protocol import control
 
 
@@ -34,7 +40,8 @@ def sandbox_routes(lifecycle: Lifecycle, views: Views) -> APIRouter:
 
     async def create(request: Request, body: control.NewSandbox, lifetime: int) -> Response:
         key = check_key(request.headers.get("idempotency-key"))
-        wish = read_wish(body, default_timeout=lifetime, key=key)
+        wished = with_limit_headers(body, request.headers)
+        wish = read_wish(wished, default_timeout=lifetime, key=key)
         if key is not None:  # whoever comes again with the key still wants it
             return answer(views.sandbox(await lifecycle.create(wish)), 201)
         record = await _create_while_wanted(request, lifecycle, wish)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from code_interpreter.host.disks import MOST_IMAGES, SMALLEST, DiskImages
+from code_interpreter.host.runtimes.base import PolicyNotEnforceable
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> DiskImages:
+    images = DiskImages(tmp_path)
+    problem = images.problem()
+    if problem is not None:
+        pytest.skip(f"disk space cannot be limited here: {problem}")
+    return images
+
+
+def test_only_the_sizes_asked_for_last_are_kept(disks: DiskImages, tmp_path: Path) -> None:
+    first = disks.image(64 * MIB)
+    assert first is not None
+    assert first.endswith(f"{64 * MIB}.ext4")
+    for extra in range(MOST_IMAGES):
+        disks.image((65 + extra) * MIB)
+    assert disks.image(None) is None
+    kept = {path.name for path in (tmp_path / "disks").iterdir()}
+    assert len(kept) == MOST_IMAGES
+    assert f"{64 * MIB}.ext4" not in kept
+    assert f"{(65 + MOST_IMAGES - 1) * MIB}.ext4" in kept
+
+
+def test_a_disk_too_small_is_refused(disks: DiskImages) -> None:
+    with pytest.raises(PolicyNotEnforceable, match=str(SMALLEST)):
+        disks.image(SMALLEST - 1)
