@@ -22,9 +22,9 @@ import gc
 import importlib
 import json
 import os
-import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import traceback
@@ -150,7 +150,11 @@ class ForkServer:
         if os.fork():
             return
         try:
-            shutil.rmtree(f"{DATA}/sandboxes/{name}", ignore_errors=True)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            command = ["rm", "-rf", "--", f"{DATA}/sandboxes/{name}"]
+            ended = subprocess.run(command, capture_output=True, text=True, check=False)
+            if ended.returncode:
+                answer["error"] = ended.stderr.strip()[-400:]
             self._say(answer)
         finally:
             os._exit(0)

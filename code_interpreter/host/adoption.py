@@ -29,22 +29,15 @@ class Adoption:
         for record in records:
             self._check_runtime(record)
             if record.box is None or record.phase in _UNFINISHED:
-                await self.discard(record)
+                await self._boxes.discard(record)
             elif await self._runtime.adopt(record.box):
                 live.append(await self._settled(record))
                 _log.info("sandbox %s is adopted", record.sandbox_id)
             else:
-                await self.discard(record)
+                await self._boxes.discard(record)
                 _log.warning("sandbox %s died while no host was running", record.sandbox_id)
         await self._sweep({record.live_box.run_directory.name for record in live})
         return live
-
-    async def discard(self, record: Record) -> None:
-        """End it; what cannot be ended now is kept on record for the next time."""
-        try:
-            await self._boxes.discard(record)
-        except RuntimeFailure as error:
-            _log.error("sandbox %s could not be ended: %s", record.sandbox_id, error)
 
     async def _settled(self, record: Record) -> Record:
         """The record in a phase that lasts; the host before may have died in the middle."""
@@ -60,7 +53,7 @@ class Adoption:
                 name = directory.name
                 if name not in known and name.startswith("i") and directory.is_dir():
                     _log.warning("ending %s, which nobody knows", name)
-                    await self.discard(Record(name, "", Phase.CREATING))
+                    await self._boxes.discard(Record(name, "", Phase.CREATING))
 
     def _check_runtime(self, record: Record) -> None:
         made_by = record.box.runtime if record.box else self._runtime.name

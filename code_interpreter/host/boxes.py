@@ -27,6 +27,8 @@ from code_interpreter.host.tasks import Tasks
 
 INTRODUCTION_DEADLINE = 60.0
 """Seconds that envd and the gateway of a new box have for their first answer."""
+REMOVAL_RETRY = 10.0
+"""Seconds after which the removal of what a sandbox left is tried again."""
 REFILL_PAUSE = 0.05
 """Seconds after which a box that was taken is replaced: not while its taker still waits."""
 MAKING_DEADLINE = 60.0
@@ -92,6 +94,8 @@ class Boxes:
         self._tasks = tasks
         self._run_root = run_root
         self._making = Tasks()
+        self.removals = 0
+        """Of ended sandboxes, under way."""
         self._ready: deque[tuple[Record, Path]] = deque()
         """With the directory of the template's files."""
         self._taken = asyncio.Event()
@@ -152,15 +156,42 @@ class Boxes:
         if problem is not None:
             raise RuntimeFailure(f"the new sandbox does not answer: {problem}")
 
+    async def remove(self, record: Record) -> None:
+        """End the record's box and forget the record: again and again, until nothing is left.
+
+        What a host that stops has not removed is on record for the next one.
+        """
+        self.removals += 1
+        try:
+            while True:
+                if await self._removed(record):
+                    return
+                await asyncio.sleep(REMOVAL_RETRY)
+        finally:
+            self.removals -= 1
+
     async def discard(self, record: Record) -> None:
-        """End the record's box, if there is one, and forget the record."""
-        await self._runtime.kill(record.box or self.trace(record.sandbox_id, record.template))
-        await self._registry.remove(record.sandbox_id)
+        """Like `remove`, but returns when it did not succeed at once; it goes on by itself."""
+        if not await self._removed(record):
+            self._tasks.spawn(self._remove_later(record), f"end of {record.sandbox_id}")
 
     async def discard_shielded(self, record: Record) -> None:
         """`discard` that goes on when the caller is cancelled."""
         task = self._making.spawn(self.discard(record), f"discard {record.sandbox_id}")
         await asyncio.shield(task)
+
+    async def _remove_later(self, record: Record) -> None:
+        await asyncio.sleep(REMOVAL_RETRY)
+        await self.remove(record)
+
+    async def _removed(self, record: Record) -> bool:
+        try:
+            await self._runtime.kill(record.box or self.trace(record.sandbox_id, record.template))
+        except (RuntimeFailure, OSError) as error:
+            _log.error("sandbox %s cannot be removed yet: %s", record.sandbox_id, error)
+            return False
+        await self._registry.remove(record.sandbox_id)
+        return True
 
     def trace(self, sandbox_id: str, template: str) -> Box:
         """What is known of a box whose making was cut short: its name and directory."""

@@ -119,6 +119,8 @@ class Cgroups:
             while directory.is_dir():
                 try:
                     directory.rmdir()
+                except FileNotFoundError:
+                    break
                 except OSError:
                     if time.monotonic() > deadline:
                         raise

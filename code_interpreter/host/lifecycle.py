@@ -4,8 +4,9 @@ Rules of this file:
 
 * A sandbox is changed only by who has claimed it (`Registry.claim`), and only along
   `records.TRANSITIONS`.
-* Callers learn of a sandbox when it is ready and stored, and of its end when nothing of
-  it is left; from the first moment of ending it cannot be reached any more.
+* Callers learn of a sandbox when it is ready and stored, and of its end when that is
+  stored, its processes are told to end and it cannot be reached any more. What is left of
+  it then goes by itself; whoever ends many at once is held up, so that they do not pile up.
 * Every task has the owner `Tasks`; every wait for a box has a deadline.
 """
 
@@ -49,8 +50,10 @@ from code_interpreter.host.wishes import Wish, check_timeout
 
 PAUSE_RETRY = 30
 """Seconds after which an automatic pause that failed is tried again."""
-END_RETRY = 10.0
-"""Seconds after which an end that failed is tried again."""
+MOST_REMOVALS = 8
+"""Removals under way; a call that ends one more waits for its own."""
+REMOVAL_PATIENCE = 10.0
+"""Seconds that it waits."""
 _log = logging.getLogger(__name__)
 
 
@@ -114,7 +117,7 @@ class Lifecycle:
         async with asyncio.TaskGroup() as group:
             for record in doomed:
                 self.on_unreachable(record.sandbox_id)
-                group.create_task(self._adoption.discard(record))
+                group.create_task(self.boxes.discard(record))
         await self._tasks.close()
 
     async def _introduce_again(self, adopted: Iterable[Record]) -> None:
@@ -196,7 +199,7 @@ class Lifecycle:
     # --- change -------------------------------------------------------------------------
 
     async def kill(self, sandbox_id: str) -> None:
-        """End a sandbox. Raises `NotFound`, `Conflict`, `HostFailure`."""
+        """End a sandbox. Raises `NotFound`, `Conflict`."""
         async with self.registry.claim(sandbox_id) as entry:
             await self._end(entry, "sandbox ended")
 
@@ -276,6 +279,7 @@ class Lifecycle:
         return entry.record
 
     async def _end(self, entry: Entry, message: str) -> None:
+        """Nobody can reach it any more; its processes and files go while others go on."""
         if entry.watcher is not None:
             entry.watcher.cancel()
         record = entry.record
@@ -285,20 +289,13 @@ class Lifecycle:
         self.last_end = time.monotonic()
         self.journal.forget(record.sandbox_id)
         try:
-            await self.boxes.discard(record)
+            await self._runtime.halt(record.live_box)
         except RuntimeFailure as error:
-            self._tasks.spawn(self._end_later(record), f"end of {record.sandbox_id}")
-            raise HostFailure(f"sandbox {record.sandbox_id} could not be ended: {error}") from error
+            _log.error("sandbox %s: %s", record.sandbox_id, error)
         _log.info("%s: %s", record.sandbox_id, message)
-
-    async def _end_later(self, record: Record) -> None:
-        """Nobody can reach it any more; its processes and files still have to go."""
-        await asyncio.sleep(END_RETRY)
-        try:
-            await self.boxes.discard(record)
-        except RuntimeFailure as error:
-            _log.error("sandbox %s still cannot be ended: %s", record.sandbox_id, error)
-            self._tasks.spawn(self._end_later(record), f"end of {record.sandbox_id}")
+        removal = self._tasks.spawn(self.boxes.remove(record), f"end of {record.sandbox_id}")
+        if self.boxes.removals > MOST_REMOVALS:
+            await asyncio.wait({removal}, timeout=REMOVAL_PATIENCE)
 
     # --- by themselves ------------------------------------------------------------------
 

@@ -8,8 +8,10 @@ Contract, for every implementation:
 
 * `create` returns when the three sockets accept connections. If it raises, nothing of the
   box is left: no process, mount, cgroup or file.
-* `kill` returns when no process of the box is left and its directories are gone. Killing
-  a box that is gone already is not an error.
+* `halt` returns when every process of the box has its death sentence, frozen ones too.
+  `kill` returns when no process of the box is left and its directories are gone; if it
+  raises, something is left, and it can be called again. Ending a box that is gone already
+  is not an error.
 * A box outlives the process that made it. `adopt` finds it again by its record.
 * A limit that this runtime cannot enforce on this machine makes `create` raise
   `PolicyNotEnforceable`; it is never dropped in silence.
@@ -106,9 +108,13 @@ class SandboxRuntime(ABC):
     async def create(self, spec: SandboxSpec) -> Box:
         """Make a box. Raises `RuntimeFailure`."""
 
+    async def halt(self, box: Box) -> None:
+        """Have the box's processes end; nothing else is waited for. Raises `RuntimeFailure`."""
+        await self.kill(box)
+
     @abstractmethod
     async def kill(self, box: Box) -> None:
-        """End a box and remove everything of it."""
+        """End a box and remove everything of it. Raises `RuntimeFailure`."""
 
     @abstractmethod
     async def adopt(self, box: Box) -> bool:

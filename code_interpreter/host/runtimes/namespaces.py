@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -21,6 +20,7 @@ from code_interpreter.host import cgroups
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.ids import IdGrant, IdKind, id_grant
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
+from code_interpreter.host.removal import remove_tree
 from code_interpreter.host.runtimes.base import (
     Box,
     Isolation,
@@ -110,7 +110,8 @@ class NamespacesRuntime(SandboxRuntime):
             await self._tell_init(box, {"op": "start"})
         except BaseException as error:
             trace = box or Box(spec.sandbox_id, self.name, 0, 0, run_directory, spec.template)
-            await asyncio.shield(self.kill(trace))
+            with contextlib.suppress(RuntimeFailure):  # whoever asked for it tries again
+                await asyncio.shield(self.kill(trace))
             if isinstance(error, OSError):
                 raise RuntimeFailure(f"the sandbox could not be made: {error}") from error
             raise
@@ -139,10 +140,18 @@ class NamespacesRuntime(SandboxRuntime):
 
     # --- ending -------------------------------------------------------------------------
 
+    async def halt(self, box: Box) -> None:
+        """Ending PID 1 ends everything in its pid namespace; the kernel sees to it."""
+        if is_alive(box.pid, box.start_ticks):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(box.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError, RuntimeFailure):
+                await self.resume(box)  # a version 1 freezer holds even the dying
+
     async def kill(self, box: Box) -> None:
         # A box whose making was cut short is known by its sandbox id alone.
         for name in {box.run_directory.name, box_name(box.sandbox_id)}:
-            await self._clean(name, self._known(box, name))
+            await self._end(name, self._known(box, name))
 
     def _known(self, box: Box, name: str) -> Box:
         """The box with the pid that the fork server left, if the record's is of no process."""
@@ -154,28 +163,31 @@ class NamespacesRuntime(SandboxRuntime):
             return box
         return replace(box, pid=int(left[0]), start_ticks=int(left[1]))
 
-    async def _clean(self, name: str, box: Box) -> None:
-        await self._end_processes(box)
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._cgroups.remove, name)
-        if (self._data / "sandboxes" / name).exists():
-            with contextlib.suppress(RuntimeFailure):
-                await self._forks.ask(op="remove", name=name)
-        for place in ("sandboxes", "run"):
-            directory = self._data / place / name
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-        self._ranges.pop(name, None)
-
-    async def _end_processes(self, box: Box) -> None:
-        """Ending PID 1 ends everything in its pid namespace; the kernel sees to it."""
-        if is_alive(box.pid, box.start_ticks):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(box.pid, signal.SIGKILL)
-            with contextlib.suppress(OSError, RuntimeFailure):
-                await self.resume(box)  # a version 1 freezer holds even the dying
-        with contextlib.suppress(TimeoutError):
+    async def _end(self, name: str, box: Box) -> None:
+        """The run directory goes last: it is what a successor of this host finds the rest by."""
+        await self.halt(box)
+        try:
             async with asyncio.timeout(END_DEADLINE):
                 await wait_for_exit(box.pid, box.start_ticks)
+        except TimeoutError:
+            raise RuntimeFailure(
+                f"process {box.pid} of the sandbox does not end: the kernel holds it"
+            ) from None
+        try:
+            await asyncio.to_thread(self._cgroups.remove, name)
+        except OSError as error:
+            raise RuntimeFailure(f"its control group cannot be removed: {error}") from error
+        await self._remove_files(name)
+        await remove_tree(self._data / "run" / name)
+        self._ranges.pop(name, None)
+
+    async def _remove_files(self, name: str) -> None:
+        """Without root, they belong to ids that only the fork server may act for."""
+        files = self._data / "sandboxes" / name
+        if os.getuid() == 0:
+            await remove_tree(files)
+        elif files.exists():
+            await self._forks.ask(op="remove", name=name)
 
     async def adopt(self, box: Box) -> bool:
         if not is_alive(box.pid, box.start_ticks):
