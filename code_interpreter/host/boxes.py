@@ -8,10 +8,12 @@ import secrets
 import string
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from code_interpreter.host.admission import Admission
 from code_interpreter.host.errors import NotFound
 from code_interpreter.host.guest_link import GuestLink, GuestUnreachable
 from code_interpreter.host.records import Phase, Record
@@ -34,7 +36,9 @@ REFILL_PAUSE = 0.05
 MAKING_DEADLINE = 60.0
 """Seconds that a stopping host gives to boxes that are being made."""
 RETRY_PAUSE = 5.0
-"""Seconds until the pool tries again after a failure."""
+"""Seconds until the pool tries again after a failure, and looks whether memory is short."""
+POOL_SPARE = 256 * 1024 * 1024
+"""Bytes that must be there beyond a sandbox's need before the pool takes any."""
 NO_PID = 4_194_305
 """Above PID_MAX_LIMIT (proc(5)): the pid of no process."""
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -224,21 +228,34 @@ class Boxes:
             raise
         return record
 
-    async def keep_ready(self, template: str, limits: Limits, size: int) -> None:
-        """Keep so many boxes of one kind ready, until cancelled."""
+    async def keep_ready(
+        self, template: str, limits: Limits, size: int, machine: Admission
+    ) -> None:
+        """Keep so many boxes of one kind ready, until cancelled; none when memory is short."""
         while True:
             self._taken.clear()
             try:
                 files = (await self._templates.prepare(template, _log.info)).directory
-                while len(self._ready) < size:
-                    record = await self._make_ready(template, limits)
+                while len(self._ready) < size and not machine.shortage(limits, spare=POOL_SPARE):
+                    with machine.making():
+                        record = await self._make_ready(template, limits)
                     self._ready.append((record, files))
+                while self._ready and machine.shortage(limits):
+                    await self._give_back()
             except Exception as error:
                 _log.warning("no sandbox could be made ready: %s", error)
                 await asyncio.sleep(RETRY_PAUSE)
                 continue
-            await self._taken.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_PAUSE):
+                    await self._taken.wait()
             await asyncio.sleep(REFILL_PAUSE)
+
+    async def _give_back(self) -> None:
+        """One box of the pool less: its memory is worth more than its readiness."""
+        record, _ = self._ready.popleft()
+        _log.info("memory or disk is short: a sandbox that was kept ready ends")
+        await self.discard_shielded(record)
 
 
 async def _quietly(request: Coroutine[Any, Any, None]) -> str | None:

@@ -8,6 +8,7 @@ HostError
     TooManySandboxes    429
     HostFailure         500
     NotReady            503
+    NoRoom              503
 """
 
 from __future__ import annotations
@@ -61,6 +62,13 @@ class NotReady(HostError):
 
     status = 503
     headers = {"Retry-After": "1", "Should-Retry": "false"}  # noqa: RUF012
+
+
+class NoRoom(HostError):
+    """The machine has no memory or no disk for another sandbox at the moment."""
+
+    status = 503
+    headers = {"Retry-After": "5", "Should-Retry": "false"}  # noqa: RUF012
 
 
 def sandbox_not_found(sandbox_id: str) -> NotFound:

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
+from code_interpreter.host.admission import Admission
 from code_interpreter.host.adoption import Adoption
 from code_interpreter.host.boxes import Boxes, Templates, check_template
 from code_interpreter.host.errors import (
@@ -78,6 +79,7 @@ class Lifecycle:
         self.registry = Registry(store)
         self.journal = Journal()
         self.limits = LimitPolicy(settings, runtime)
+        self._machine = Admission(settings, runtime.memory_room)
         self.boxes = Boxes(
             runtime, templates, self.registry, self._tasks, settings.data_dir / "run"
         )
@@ -97,7 +99,9 @@ class Lifecycle:
         self._tasks.spawn(self._expiry.run(), "expiry")
         if self._settings.pool_size:
             template = check_template(self._templates, self._settings.pool_template)
-            pool = self.boxes.keep_ready(template, self.limits.defaults, self._settings.pool_size)
+            pool = self.boxes.keep_ready(
+                template, self.limits.defaults, self._settings.pool_size, self._machine
+            )
             self._pool = self._tasks.spawn(pool, "pool")
 
     async def stop(self, *, end_sandboxes: bool) -> None:
@@ -143,7 +147,7 @@ class Lifecycle:
         check_timeout(wish.timeout, self._settings.max_timeout)
         limits = self.limits.choose(wish.limits)
         self._check_internet(wish)
-        with self._admission():
+        with self._admission(limits):
             try:
                 record = await self._ready_or_new(template, limits, wish)
             except PolicyNotEnforceable as error:
@@ -172,7 +176,7 @@ class Lifecycle:
             )
 
     @contextmanager
-    def _admission(self) -> Iterator[None]:
+    def _admission(self, limits: Limits) -> Iterator[None]:
         if self._stopping:
             raise NotReady("this host is stopping")
         if len(self.registry) + self._making >= self._settings.max_sandboxes:
@@ -180,9 +184,11 @@ class Lifecycle:
                 f"this host runs its maximum of {self._settings.max_sandboxes} sandboxes; end "
                 "some, or start it with a higher CODE_INTERPRETER_MAX_SANDBOXES"
             )
+        self._machine.check(limits)
         self._making += 1
         try:
-            yield
+            with self._machine.making():
+                yield
         finally:
             self._making -= 1
 

@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     max_memory_mb: int | None = Field(default=None, gt=0)
     max_cpu_count: float | None = Field(default=None, gt=0)
     max_disk_mb: int | None = Field(default=None, gt=0)
+    overcommit: float = Field(default=4, ge=1)
+    """How many times more than the machine has sandboxes are promised together."""
+    memory_reserve_mb: int | None = Field(default=None, ge=0)
+    """Sandboxes never get this; default: a twentieth of the memory, 256 to 2048."""
+    disk_reserve_mb: int | None = Field(default=None, ge=0)
+    """No new sandbox below this; default: a twentieth of the disk, 512 to 4096."""
 
     @field_validator("data_dir", "templates_dir")
     @classmethod

@@ -96,6 +96,10 @@ class SandboxRuntime(ABC):
         """``limits`` without those that this machine cannot enforce. `create` refuses the rest."""
         return limits
 
+    def memory_room(self) -> int | None:
+        """Bytes that boxes may still take together; None: nothing limits them but the machine."""
+        return None
+
     @abstractmethod
     async def start(self) -> None:
         """Get ready to make boxes (fork server, cgroup root). Raises `RuntimeFailure`."""
