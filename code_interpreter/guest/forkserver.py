@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from code_interpreter.guest import box, syscalls
-from code_interpreter.guest.init import BoxSockets, Init
+from code_interpreter.guest.init import BoxSockets, Init, note_our_modules
 from code_interpreter.guest.launch import reset_signals
 from code_interpreter.protocol.boxes import DATA, FULL_RANGE, PID_FILE, BoxRequest, ViewConfig
 
@@ -68,6 +68,7 @@ class ForkServer:
         if threading.active_count() > 1 or len(os.listdir("/proc/self/task")) > 1:
             names = [thread.name for thread in threading.enumerate()]
             raise RuntimeError(f"a fork server must have one thread, but there are {names}")
+        note_our_modules()
         gc.collect()
         gc.freeze()
 

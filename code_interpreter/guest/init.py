@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NoReturn
 
 from code_interpreter.guest import box, syscalls
@@ -263,9 +264,20 @@ def _with(
     )
 
 
+_our_modules: dict[str, ModuleType] = {}
+
+
+def note_our_modules() -> None:
+    """Once everything is imported: keep what kernels are going to forget.
+
+    Freeing it in each kernel would write to most of its pages, which are shared till then.
+    """
+    ours = (name for name in sys.modules if name.partition(".")[0] in _OURS)
+    _our_modules.update({name: sys.modules[name] for name in ours})
+
+
 def forget_our_modules() -> None:
     """User code meets the packages that are installed, not those that happen to be loaded."""
     sys.path[:] = [entry for entry in sys.path if entry != "/opt/code-interpreter"]
-    for name in list(sys.modules):
-        if name.partition(".")[0] in _OURS:
-            del sys.modules[name]
+    for name in _our_modules:
+        sys.modules.pop(name, None)
