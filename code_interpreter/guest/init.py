@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn
 
-from code_interpreter.guest import box, syscalls
+from code_interpreter.guest import box, rights, syscalls
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.launch import (
     arrange_descriptors,
@@ -87,11 +87,12 @@ class Init:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         box.enter_root(self._config, list(mounts), self._request)
-        self._user_namespace = box.make_user_namespace(single_id=self._config.single_id)
         if not self._config.single_id:
             os.chown(box.STATE_DIRECTORY, SUPERVISOR_ID, SUPERVISOR_ID)
             syscalls.keep_capabilities_as(SUPERVISOR_ID, SUPERVISOR_ID)
             syscalls.set_filesystem_ids(0, 0)
+        # Its owner is the uid that makes it: by this the supervisors hold their rights over it.
+        self._user_namespace = box.make_user_namespace(single_id=self._config.single_id)
         syscalls.set_dumpable(False)
 
     def _prepare_loop(self) -> None:
@@ -140,6 +141,7 @@ class Init:
         if self._failure is not None:
             return {"error": self._failure}
         if request.get("op") == "start" and not self._supervisors:
+            rights.lock_up_init()  # now that the host has put it into its control groups
             for supervisor in self._make_supervisors():
                 self._start(supervisor)
         return {"supervisors": {value.name: pid for pid, value in self._supervisors.items()}}

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from code_interpreter.guest import seccomp, syscalls
+from code_interpreter.guest import rights, syscalls
 from code_interpreter.guest.users import User
 
 USER_CODE_OOM_SCORE = "500"
@@ -147,14 +147,11 @@ def arrange_descriptors(streams: tuple[int, int, int], keep: set[int]) -> None:
 def enter_user_namespace(descriptor: int, user: User) -> None:
     """Take on ``user`` inside the namespace for user code; for good."""
     syscalls.setns(descriptor, syscalls.CLONE_NEWUSER)
-    seccomp.install()
-    syscalls.drop_bounding_capabilities()
+    rights.lock_up_user_code()
     if not groups_are_denied():
         os.setgroups(user.groups)
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
-    if user.uid == 0:  # a process that does not exec would keep them all
-        syscalls.limit_capabilities()
 
 
 def groups_are_denied() -> bool:

@@ -1,8 +1,13 @@
-"""The system calls that user code may not make: a seccomp filter, by table.
+"""The system calls that nothing in a sandbox may make: a seccomp filter, by table.
 
-Everything not listed is allowed; what is listed has been a way out of containers, or
-reaches things that are not the sandbox's. ``clone3`` answers ENOSYS, so that the C library
-falls back to ``clone``, whose flags a filter can read. See seccomp(2) for the formats.
+Calls that are not listed are allowed; what is listed has been a way out of containers, or
+reaches things that are not the sandbox's. Of sockets the families are listed that may be
+made, as each of the others loads a kernel module that hardly anybody looks at. ``clone3``
+answers ENOSYS, so that the C library falls back to ``clone``, whose flags a filter can
+read. See seccomp(2) for the formats.
+
+Supervisors carry the same filter as user code, but for one call: they may enter a user
+namespace that they hold a descriptor of, to start user code there.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import ctypes
 import errno
 import platform
 import struct
+from collections.abc import Collection, Iterable
 
 from code_interpreter.guest import syscalls
 
@@ -37,11 +43,14 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "kexec_load": (246, 104),
     "keyctl": (250, 219),
     "lookup_dcookie": (212, 18),
+    "modify_ldt": (154, None),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
     "move_mount": (429, 429),
+    "nfsservctl": (180, 42),
     "open_by_handle_at": (304, 265),
     "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
     "perf_event_open": (298, 241),
     "pidfd_getfd": (438, 438),
     "pivot_root": (155, 41),
@@ -51,7 +60,6 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "quotactl_fd": (443, 443),
     "reboot": (169, 142),
     "request_key": (249, 218),
-    "setns": (308, 268),
     "settimeofday": (164, 170),
     "swapoff": (168, 225),
     "swapon": (167, 224),
@@ -68,14 +76,24 @@ MISSING: dict[str, tuple[int | None, int | None]] = {
     "io_uring_setup": (425, 425),
     "userfaultfd": (323, 282),
 }
-REFUSED_ADDRESS_FAMILIES = {"AF_PACKET": 17, "AF_ALG": 38, "AF_VSOCK": 40}
+ADDRESS_FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
+NETLINK_PROTOCOLS = {"NETLINK_ROUTE": 0, "NETLINK_SOCK_DIAG": 4}
+"""What the C library, `ip` and `ss` ask."""
 REFUSED_TERMINAL_REQUESTS = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
 NEW_NAMESPACE_FLAGS = 0x7E020000
 """Every CLONE_NEW* flag of clone(2)."""
 
 _ARCHITECTURES = {
-    "x86_64": (0, 0xC000003E, {"clone": 56, "socket": 41, "ioctl": 16}),
-    "aarch64": (1, 0xC00000B7, {"clone": 220, "socket": 198, "ioctl": 29}),
+    "x86_64": (
+        0,
+        0xC000003E,
+        {"clone": 56, "setns": 308, "socket": 41, "socketpair": 53, "ioctl": 16},
+    ),
+    "aarch64": (
+        1,
+        0xC00000B7,
+        {"clone": 220, "setns": 268, "socket": 198, "socketpair": 199, "ioctl": 29},
+    ),
 }
 _LOAD_WORD, _JUMP_IF_EQUAL, _JUMP_IF_SET, _JUMP_IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
@@ -84,22 +102,44 @@ _X32_BIT = 0x40000000
 _Instruction = tuple[int, int, int, int]
 
 
-def _refuse_if_equal(value: int, code: int) -> list[_Instruction]:
-    return [(_JUMP_IF_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ERRNO | code)]
+def _argument(number: int) -> _Instruction:
+    """Load the low word of a system call's argument."""
+    return (_LOAD_WORD, 0, 0, _ARGUMENTS + 8 * number)
 
 
-def _check_argument(
-    number: int, argument: int, test: int, values: list[int], code: int
-) -> list[_Instruction]:
-    """For one system call: refuse if the low word of an argument passes the test."""
-    tests: list[_Instruction] = [(_LOAD_WORD, 0, 0, _ARGUMENTS + 8 * argument)]
-    for value in values:
-        tests += [(test, 0, 1, value), (_RETURN, 0, 0, _ERRNO | code)]
-    tests.append((_RETURN, 0, 0, _ALLOW))
-    return [(_JUMP_IF_EQUAL, 0, len(tests), number), *tests]
+def _refuse(test: int, values: Iterable[int], code: int) -> list[_Instruction]:
+    """If what was loaded passes the test with one of the values."""
+    return [step for value in values for step in ((test, 0, 1, value), (_RETURN, 0, 0, code))]
 
 
-def compile_filter(machine: str) -> bytes:
+def _refuse_all_but(values: Collection[int], code: int) -> list[_Instruction]:
+    """Go on if what was loaded is one of the values."""
+    ways = len(values)
+    tests = [(_JUMP_IF_EQUAL, ways - n, 0, value) for n, value in enumerate(values)]
+    return [*tests, (_RETURN, 0, 0, code)]
+
+
+def _for_call(number: int, checks: list[_Instruction]) -> list[_Instruction]:
+    """Checks of one system call's arguments; it is allowed if none refuses."""
+    body = [*checks, (_RETURN, 0, 0, _ALLOW)]
+    return [(_JUMP_IF_EQUAL, 0, len(body), number), *body]
+
+
+def _check_family(call: int) -> list[_Instruction]:
+    protocols = _refuse_all_but(NETLINK_PROTOCOLS.values(), _ERRNO | errno.EPROTONOSUPPORT)
+    netlink = [_argument(2), *protocols]
+    return _for_call(
+        call,
+        [
+            _argument(0),
+            *_refuse_all_but(ADDRESS_FAMILIES.values(), _ERRNO | errno.EAFNOSUPPORT),
+            (_JUMP_IF_EQUAL, 0, len(netlink), ADDRESS_FAMILIES["AF_NETLINK"]),
+            *netlink,
+        ],
+    )
+
+
+def compile_filter(machine: str, *, supervisor: bool) -> bytes:
     """The filter as an array of ``struct sock_filter``. Raises KeyError for other machines."""
     column, architecture, numbers = _ARCHITECTURES[machine]
     program: list[_Instruction] = [
@@ -109,34 +149,49 @@ def compile_filter(machine: str) -> bytes:
         (_LOAD_WORD, 0, 0, _NUMBER),
     ]
     if machine == "x86_64":
-        program += [(_JUMP_IF_AT_LEAST, 0, 1, _X32_BIT), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
+        program += _refuse(_JUMP_IF_AT_LEAST, [_X32_BIT], _ERRNO | errno.ENOSYS)
     for table, code in ((REFUSED, errno.EPERM), (MISSING, errno.ENOSYS)):
-        for columns in table.values():
-            number = columns[column]
-            if number is not None:
-                program += _refuse_if_equal(number, code)
-    families = list(REFUSED_ADDRESS_FAMILIES.values())
-    requests = list(REFUSED_TERMINAL_REQUESTS.values())
-    equal, bits = _JUMP_IF_EQUAL, _JUMP_IF_SET
-    program += _check_argument(numbers["clone"], 0, bits, [NEW_NAMESPACE_FLAGS], errno.EPERM)
-    program += _check_argument(numbers["socket"], 0, equal, families, errno.EAFNOSUPPORT)
-    program += _check_argument(numbers["ioctl"], 1, equal, requests, errno.EPERM)
+        calls = (columns[column] for columns in table.values())
+        program += _refuse(
+            _JUMP_IF_EQUAL, [call for call in calls if call is not None], _ERRNO | code
+        )
+    namespaces = _refuse(_JUMP_IF_SET, [NEW_NAMESPACE_FLAGS], _ERRNO | errno.EPERM)
+    program += _for_call(numbers["clone"], [_argument(0), *namespaces])
+    enterable = [syscalls.CLONE_NEWUSER] if supervisor else []
+    kinds = _refuse_all_but(enterable, _ERRNO | errno.EPERM)
+    program += _for_call(numbers["setns"], [_argument(1), *kinds])
+    for name in ("socket", "socketpair"):
+        program += _check_family(numbers[name])
+    requests = _refuse(_JUMP_IF_EQUAL, REFUSED_TERMINAL_REQUESTS.values(), _ERRNO | errno.EPERM)
+    program += _for_call(numbers["ioctl"], [_argument(1), *requests])
     program.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
-_filter = compile_filter(platform.machine()) if platform.machine() in _ARCHITECTURES else None
-_buffer = ctypes.create_string_buffer(_filter) if _filter is not None else None
-
-
 def is_available() -> bool:
-    return _filter is not None
+    return platform.machine() in _ARCHITECTURES
 
 
-def install() -> None:
+def install(*, supervisor: bool = False) -> None:
     """For this process and all below it, for good. Needs CAP_SYS_ADMIN in its user namespace."""
-    if _filter is None or _buffer is None:
-        return
-    # struct sock_fprog: number of instructions, padding, pointer
-    program = struct.pack("HxxxxxxP", len(_filter) // 8, ctypes.addressof(_buffer))
-    syscalls.set_seccomp_filter(program)
+    program = _PROGRAMS.get(supervisor)
+    if program is not None:
+        # struct sock_fprog: number of instructions, padding, pointer
+        instructions = len(program.raw) // 8
+        syscalls.set_seccomp_filter(
+            struct.pack("HxxxxxxP", instructions, ctypes.addressof(program))
+        )
+
+
+def _compiled() -> dict[bool, ctypes.Array[ctypes.c_char]]:
+    """By whether it is for supervisors; empty where the machine is not known."""
+    if not is_available():
+        return {}
+    programs = {each: compile_filter(platform.machine(), supervisor=each) for each in (True, False)}
+    return {
+        supervisor: ctypes.create_string_buffer(program, len(program))
+        for supervisor, program in programs.items()
+    }
+
+
+_PROGRAMS = _compiled()

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
-from code_interpreter.guest import syscalls
+from code_interpreter.guest import rights, syscalls
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.launch import arrange_descriptors, reset_signals
 from code_interpreter.guest.packages import use_read_only_packages
@@ -70,6 +70,8 @@ class Supervisor:
 
 
 def run(name: str, config: GuestConfig) -> None:
+    if config.isolated:
+        rights.lock_up_supervisor(name)
     importlib.import_module(MODULES[name]).run(config)
 
 
@@ -77,6 +79,7 @@ def main() -> None:
     name, config = sys.argv[1], GuestConfig.load(sys.argv[2])
     if config.isolated:
         syscalls.set_filesystem_ids(0, 0)
+        syscalls.set_dumpable(False)
     run(name, config)
 
 

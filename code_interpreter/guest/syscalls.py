@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 
 CLONE_NEWNS = 0x00020000
@@ -56,25 +57,6 @@ _PR_CAP_AMBIENT_RAISE = 2
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
 
 _CAPABILITY_VERSION_3 = 0x20080522
-
-# What root among the user code may hold over its own user namespace: what packages and
-# services need to install and run. No mounting, tracing, raw sockets, devices, modules.
-USER_CODE_CAPABILITIES = frozenset(
-    {
-        0,  # CHOWN
-        1,  # DAC_OVERRIDE
-        3,  # FOWNER
-        4,  # FSETID
-        5,  # KILL
-        6,  # SETGID
-        7,  # SETUID
-        8,  # SETPCAP
-        10,  # NET_BIND_SERVICE
-        18,  # SYS_CHROOT
-        29,  # AUDIT_WRITE
-        31,  # SETFCAP
-    }
-)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc_with_gil = ctypes.PyDLL(None, use_errno=True)
@@ -269,31 +251,35 @@ def set_capabilities(words: list[int]) -> None:
     _check(_libc.capset(_Header(_CAPABILITY_VERSION_3, 0), _Data(*words)), "capset")
 
 
-def limit_capabilities() -> None:
-    """Of this process: no more than `USER_CODE_CAPABILITIES`, none for what it executes."""
+def limit_capabilities(kept: Collection[int], *, inheritable: bool) -> None:
+    """Of this process, for good: no more than ``kept``, what it executes included.
+
+    Without ``inheritable``, what it executes holds none unless it is root's. Needs
+    CAP_SETPCAP, unless the others are out of the bounding set already.
+    """
+    for capability in range(64):
+        if capability not in kept and _is_bounding(capability):
+            _prctl(_PR_CAPBSET_DROP, capability)
     words = get_capabilities()
-    allowed = sum(1 << capability for capability in USER_CODE_CAPABILITIES)
-    low, high = allowed & 0xFFFFFFFF, allowed >> 32
-    set_capabilities([words[0] & low, words[1] & low, 0, words[3] & high, words[4] & high, 0])
+    allowed = sum(1 << capability for capability in kept)
+    for half, mask in ((0, allowed & 0xFFFFFFFF), (3, allowed >> 32)):
+        words[half] &= mask
+        words[half + 1] &= mask
+        words[half + 2] &= mask if inheritable else 0
+    set_capabilities(words)
+
+
+def _is_bounding(capability: int) -> bool:
+    try:
+        return bool(_prctl(_PR_CAPBSET_READ, capability))
+    except OSError:  # the kernel has no such capability
+        return False
 
 
 def _prctl(option: int, value: int = 0, third: int = 0) -> int:
     zero = ctypes.c_ulong(0)
     result = _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(third), zero, zero)
     return _check(result, f"prctl {option}")
-
-
-def drop_bounding_capabilities() -> None:
-    """Leave root among the user code no more than `USER_CODE_CAPABILITIES`."""
-    for capability in range(64):
-        if capability in USER_CODE_CAPABILITIES:
-            continue
-        try:
-            held = _prctl(_PR_CAPBSET_READ, capability)
-        except OSError:
-            return
-        if held:
-            _prctl(_PR_CAPBSET_DROP, capability)
 
 
 def keep_capabilities_as(uid: int, gid: int) -> None:

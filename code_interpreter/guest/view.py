@@ -22,6 +22,7 @@ LDCONFIG = "/usr/sbin/ldconfig"
 
 def main() -> None:
     config = ViewConfig.load(sys.argv[1])
+    close_all_but(config.socket_fd)
     if not config.id_mapped:
         enter_user_namespace(config)
     syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -42,6 +43,12 @@ def main() -> None:
     os.set_inheritable(config.socket_fd, True)
     arguments = [config.python, "-m", "code_interpreter.guest.forkserver", str(_in_memory(config))]
     os.execve(config.python, arguments, environment)
+
+
+def close_all_but(kept: int) -> None:
+    """What the host was started with is nothing for its sandboxes."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _in_memory(config: ViewConfig) -> int:
