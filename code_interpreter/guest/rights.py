@@ -41,16 +41,16 @@ SUPERVISORS = {
 }
 """Over the outer namespace: files that are made for user code become its own."""
 
-_INIT = frozenset.union(*SUPERVISORS.values())
-# A supervisor that is executed must take the ids for its files again; and all drop theirs.
-_TO_BECOME_ONE = frozenset({SETGID, SETUID, SETPCAP})
+INIT = frozenset({SETGID, SETUID, SETPCAP}).union(*SUPERVISORS.values())
+"""For what it starts: a supervisor that is executed takes the ids of its files again, and
+all of them drop what they do not keep."""
 
 
 def lock_up_init() -> None:
     """Of init, and all below it: what making the sandbox took is not needed any more."""
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # of a control group one sees what is below
     seccomp.install(supervisor=True)
-    syscalls.limit_capabilities(_INIT | _TO_BECOME_ONE, inheritable=True)
+    syscalls.limit_capabilities(INIT, inheritable=True)
 
 
 def lock_up_supervisor(name: str) -> None:
