@@ -14,14 +14,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import zmq
 
-from code_interpreter.gateway import preludes
+from code_interpreter.gateway.barrier import Barrier
 from code_interpreter.gateway.environment import SandboxEnvironment
 from code_interpreter.gateway.execution import KernelEnd, Terms
+from code_interpreter.gateway.hidden_cells import HiddenCells
 from code_interpreter.gateway.kernel import Kernel, KernelStartFailed
 from code_interpreter.gateway.languages import BARRIER, KernelSpec
 from code_interpreter.gateway.ledger import ContextRecord, KernelRecord
@@ -32,10 +33,6 @@ from code_interpreter.gateway.run import USAGE_KEY, Request, Run
 from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.protocol.executions import Cause
 
-HIDDEN_DEADLINE = 10.0
-"""Seconds that a hidden cell (environment variables) may take."""
-BARRIER_DEADLINE = 15.0
-"""Seconds that a kernel has to pass on what its cell has printed."""
 MAX_LATE = 1000
 """Late messages kept for the next cell."""
 _LATE_TYPES = frozenset({"stream", "display_data", "update_display_data", "clear_output"})
@@ -69,10 +66,10 @@ class Context:
         self._starting: asyncio.Task[None] | None = None
         self._queue: deque[Run] = deque()
         self._current: Run | None = None
-        self._hidden: tuple[str, asyncio.Future[None]] | None = None
+        self._hidden = HiddenCells(spec, machinery.environment)
+        self._barrier = Barrier(spec.barrier, self._receive)
         self._around: asyncio.Task[None] | None = None
         self._late: deque[KernelMessage] = deque(maxlen=MAX_LATE)
-        self._end_held: list[KernelMessage] | None = None
         self._removed = False
         self._adopted = False
         self.listeners = Listeners()
@@ -100,8 +97,9 @@ class Context:
         done(run)
         if run is self._current:
             self._current = None
-            if self._kernel is not None and run.request.env_vars:
-                self._restore(run, self._kernel)
+            kernel = self._kernel
+            if self._hidden.set_variables and run.request.env_vars and kernel and kernel.ready:
+                self._around = asyncio.create_task(self._take_back_variables(kernel, run))
         elif run in self._queue:
             self._queue.remove(run)
         asyncio.get_running_loop().call_soon(self._pump)
@@ -115,10 +113,10 @@ class Context:
         if self._kernel is None or not self._kernel.ready:
             self.prepare()
             return
-        if self._spec.environment == "metadata":
-            self._start_next(self._kernel)
+        if self._hidden.set_variables:
+            self._around = asyncio.create_task(self._start_after_variables(self._kernel))
         else:
-            self._around = asyncio.create_task(self._start_after_prelude(self._kernel))
+            self._start_next(self._kernel)
 
     def _start_next(self, kernel: Kernel) -> None:
         run = self._queue.popleft()
@@ -141,12 +139,10 @@ class Context:
         kernel.environment_version = environment.version
         return {"sandbox_env": environment.variables}
 
-    # --- environment by hidden cells ------------------------------------------------------
-
-    async def _start_after_prelude(self, kernel: Kernel) -> None:
+    async def _start_after_variables(self, kernel: Kernel) -> None:
         try:
             if self._queue:
-                await self._set_variables(kernel, self._queue[0])
+                await self._hidden.before(kernel, self._queue[0].request.env_vars)
         finally:
             self._around = None
         if self._queue and self._current is None and kernel is self._kernel and kernel.ready:
@@ -154,44 +150,12 @@ class Context:
         else:
             self._pump()
 
-    async def _set_variables(self, kernel: Kernel, run: Run) -> None:
-        environment = self._machinery.environment
-        variables: dict[str, str | None] = {}
-        if kernel.environment_version != environment.version:
-            variables |= environment.changes_since(kernel.environment_version)
-            kernel.environment_version = environment.version
-        variables |= run.request.env_vars
-        if variables:
-            await self._run_hidden(kernel, self._setting(variables))
-
-    def _restore(self, run: Run, kernel: Kernel) -> None:
-        if self._spec.environment == "metadata" or not kernel.ready:
-            return
-        sandbox = self._machinery.environment.variables
-        variables = {name: sandbox.get(name) for name in run.request.env_vars}
-        self._around = asyncio.create_task(self._restore_later(kernel, variables))
-
-    async def _restore_later(self, kernel: Kernel, variables: dict[str, str | None]) -> None:
+    async def _take_back_variables(self, kernel: Kernel, run: Run) -> None:
         try:
-            await self._run_hidden(kernel, self._setting(variables))
+            await self._hidden.after(kernel, run.request.env_vars)
         finally:
             self._around = None
         self._pump()
-
-    def _setting(self, variables: Mapping[str, str | None]) -> str:
-        return preludes.set_variables(self._spec.environment, variables)
-
-    async def _run_hidden(self, kernel: Kernel, code: str) -> None:
-        """A kernel that does not even do this is no good: it is ended."""
-        done = asyncio.get_running_loop().create_future()
-        self._hidden = (kernel.execute(code, silent=True), done)
-        try:
-            async with asyncio.timeout(HIDDEN_DEADLINE):
-                await done
-        except TimeoutError:
-            kernel.kill()
-        finally:
-            self._hidden = None
 
     # --- the kernel -----------------------------------------------------------------------
 
@@ -212,7 +176,7 @@ class Context:
             await kernel.start(self.cwd, env)
             kernel.environment_version = version
             if self._spec.prelude is not None:
-                await self._run_hidden(kernel, self._spec.prelude)
+                await self._hidden.run(kernel, self._spec.prelude)
             self._kernel = kernel
             machinery.changed()
         except KernelStartFailed as failure:
@@ -264,15 +228,15 @@ class Context:
         if self.listeners.hear(channel, message):
             self._pump()
             return
-        run, hidden = self._current, self._hidden
+        run = self._current
         if run is not None and message.parent_id == run.message_id:
-            self._run_said(run, kernel, message)
-        elif hidden is not None and message.parent_id == hidden[0]:
-            if message.type == "execute_reply" and not hidden[1].done():
-                hidden[1].set_result(None)
-        elif self._end_held is not None and message.type == BARRIER:
-            self._release(self._end_held)
-        elif self._end_held is not None and run is not None and message.type in _OUTPUT_TYPES:
+            if not self._barrier.hold(kernel, message):
+                run.receive(message)
+        elif self._hidden.hear(message):
+            return
+        elif self._barrier.up and message.type == BARRIER:
+            self._barrier.release()
+        elif self._barrier.up and run is not None and message.type in _OUTPUT_TYPES:
             run.receive(message)
         elif message.type in _LATE_TYPES and kernel is self._kernel:
             if run is not None:
@@ -280,25 +244,9 @@ class Context:
             else:
                 self._late.append(message)
 
-    def _run_said(self, run: Run, kernel: Kernel, message: KernelMessage) -> None:
-        """With a barrier, the end of a cell waits for its output."""
-        ends = message.type == "execute_reply" or message.content.get("execution_state") == "idle"
-        if self._spec.barrier is None or not ends:
-            run.receive(message)
-        elif self._end_held is not None:
-            self._end_held.append(message)
-        else:
-            self._end_held = held = [message]
-            kernel.execute(self._spec.barrier, silent=True)
-            asyncio.get_running_loop().call_later(BARRIER_DEADLINE, self._release, held)
-
-    def _release(self, held: list[KernelMessage]) -> None:
-        if held is not self._end_held:
-            return
-        self._end_held = None
+    def _receive(self, message: KernelMessage) -> None:
         if self._current is not None:
-            for message in held:
-                self._current.receive(message)
+            self._current.receive(message)
 
     # --- clients of Jupyter's protocol ----------------------------------------------------
 
@@ -344,10 +292,9 @@ class Context:
         self._adopted = False
         self._machinery.changed()
         self._late.clear()
-        self._end_held = None
+        self._barrier.kernel_ended()
+        self._hidden.kernel_ended()
         self.listeners.kernel_ended()
-        if self._hidden is not None and not self._hidden[1].done():
-            self._hidden[1].set_result(None)
         if self._current is not None:
             self._current.kernel_ended(end)
         if kernel.used:
