@@ -44,6 +44,8 @@ class Collector:
         self.execution = Execution(id=execution_id)
         self._callbacks = callbacks
         self._clear_on_next = False
+        self.queue_position: int | None = None
+        """Cells of its context before it; None if it does not wait."""
 
     def take(self, event: wire.ExecutionEvent) -> Call:
         """Add an event; the answer is the callback to call now, if there is one."""
@@ -65,8 +67,12 @@ class Collector:
                 self._clear(wait=event.wait)
             case wire.NumberOfExecutions():
                 self.execution.execution_count = event.execution_count
+                self.queue_position = None
             case wire.Accepted():
                 self.execution.context_id = event.context_id
+                self.queue_position = event.queue_position or None
+            case wire.QueueMoved():
+                self.queue_position = event.queue_position
             case wire.EndOfExecution():
                 self._end(event)
         return None
@@ -135,6 +141,7 @@ class Collector:
             self._clear(wait=False)
 
     def _end(self, event: wire.EndOfExecution) -> None:
+        self.queue_position = None
         execution = self.execution
         execution.status = event.status
         execution.kernel_state = event.kernel_state

@@ -69,6 +69,14 @@ class ExecutionHandle:
         return self._collector.execution
 
     @property
+    def queue_position(self) -> int | None:
+        """Cells of its context that come before it; None if it runs or has ended.
+
+        As far as its events have been read: iterate over them to see it move.
+        """
+        return self._collector.queue_position
+
+    @property
     def done(self) -> bool:
         """Whether the last event has been read."""
         return self._subscription.course.ended

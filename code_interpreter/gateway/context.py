@@ -75,6 +75,10 @@ class Context:
         self.listeners = Listeners()
         self.last_activity = time.time()
 
+    @property
+    def queue_length(self) -> int:
+        return len(self._queue)
+
     # --- cells ----------------------------------------------------------------------------
 
     def submit(self, request: Request, done: Callable[[Run], None]) -> Run:
@@ -102,6 +106,7 @@ class Context:
                 self._around = asyncio.create_task(self._take_back_variables(kernel, run))
         elif run in self._queue:
             self._queue.remove(run)
+            self._tell_places()
         asyncio.get_running_loop().call_soon(self._pump)
 
     def _pump(self) -> None:
@@ -125,6 +130,12 @@ class Context:
         run.start(kernel, {USAGE_KEY: self._wishes(run, kernel)})
         for message in late:
             run.receive(message)
+        self._tell_places()
+
+    def _tell_places(self) -> None:
+        before = 0 if self._current is None else 1
+        for place, run in enumerate(list(self._queue)):
+            run.moved(place + before)
 
     def _wishes(self, run: Run, kernel: Kernel) -> dict[str, object]:
         wishes = self._sandbox_wishes(kernel)
@@ -220,7 +231,7 @@ class Context:
         return ContextRecord(self.id, self.language, self.cwd, default, kernel)
 
     def _fail_queue(self, reason: str) -> None:
-        for run in list(self._queue):
+        for run in reversed(list(self._queue)):
             run.start_failed(reason)
 
     def kernel_said(self, kernel: Kernel, channel: str, message: KernelMessage) -> None:
@@ -332,7 +343,7 @@ class Context:
     async def remove(self) -> None:
         """End everything; the context cannot be used afterwards."""
         self._removed = True
-        for run in [*self._queue, *filter(None, [self._current])]:
+        for run in [*reversed(self._queue), *filter(None, [self._current])]:
             run.stop(Cause.REMOVED)
         await self._end_kernel()
 

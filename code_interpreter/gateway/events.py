@@ -18,6 +18,7 @@ from code_interpreter.protocol.executions import (
     ExecutionEvent,
     InputRequest,
     NumberOfExecutions,
+    QueueMoved,
     Receipt,
     ResultEvent,
     Stderr,
@@ -34,6 +35,7 @@ class Events:
     def __init__(self, execution_id: str) -> None:
         self._execution_id = execution_id
         self._seq = 0
+        self._queue_position = 0
         self._streams = {"stdout": BoundedStream(), "stderr": BoundedStream()}
         self.paths: dict[str, str | None] = {"stdout": None, "stderr": None}
         """Where all of a stream is kept, once a part of it was left out."""
@@ -70,12 +72,21 @@ class Events:
     # --- first and last -------------------------------------------------------------------
 
     def accepted(self, context_id: str, language: str, queue_position: int) -> ExecutionEvent:
+        self._queue_position = queue_position
         return Accepted(
             **self._next(),
             context_id=context_id,
             language=language,
             queue_position=queue_position,
         )
+
+    def moved(self, queue_position: int) -> list[ExecutionEvent]:
+        if queue_position == self._queue_position:
+            return []
+        self._queue_position = queue_position
+        if queue_position % _step(queue_position):
+            return []
+        return [QueueMoved(**self._next(), queue_position=queue_position)]
 
     def tails(self) -> list[ExecutionEvent]:
         """What was kept back of the streams; the last events but the end itself."""
@@ -199,6 +210,11 @@ def without_ansi(text: str) -> str:
 
 def plain_traceback(lines: Iterable[str]) -> str:
     return without_ansi("\n".join(lines))
+
+
+def _step(queue_position: int) -> int:
+    """How many places farther on a waiting cell is told again: near the front, each counts."""
+    return next((step for limit, step in ((10, 1), (100, 10)) if queue_position <= limit), 100)
 
 
 def _display_id(message: KernelMessage) -> str | None:

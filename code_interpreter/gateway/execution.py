@@ -168,6 +168,10 @@ class Execution:
         terms = self.terms
         return [self.events.accepted(terms.context_id, terms.language, queue_position)]
 
+    def moved(self, queue_position: int) -> list[Output]:
+        """Fewer cells are before it now."""
+        return list(self.events.moved(queue_position)) if self.state is State.QUEUED else []
+
     def start(self, now: float) -> None:
         """The request goes to the kernel."""
         self._change(Change.START)

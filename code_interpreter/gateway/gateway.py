@@ -21,7 +21,8 @@ from code_interpreter.protocol.executions import (
     Receipt,
 )
 
-MAX_CONTEXTS = 100
+MAX_QUEUED = 1000
+"""Cells that may wait in one context."""
 KEPT_RUNS = 200
 """Executions whose events can still be read after their end."""
 KEPT_BYTES = 2 << 30
@@ -60,7 +61,12 @@ class LostWithGateway(Exception):
 
 class Gateway:
     def __init__(
-        self, languages: Languages, machinery: Machinery, ledger: Ledger, home: str
+        self,
+        languages: Languages,
+        machinery: Machinery,
+        ledger: Ledger,
+        home: str,
+        max_contexts: int,
     ) -> None:
         self._languages = languages
         self._machinery = machinery
@@ -69,6 +75,7 @@ class Gateway:
         self._contexts: dict[str, Context] = {}
         self._defaults: dict[str, str] = {}
         self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._max_contexts = max_contexts
         self._closing = False
 
     def start(self) -> None:
@@ -134,10 +141,9 @@ class Gateway:
         return context
 
     def _new_context(self, language: str, cwd: str) -> Context:
-        if len(self._contexts) >= MAX_CONTEXTS:
-            raise Refusal(
-                429, f"There are {MAX_CONTEXTS} contexts, which is the limit; remove one first"
-            )
+        limit = self._max_contexts
+        if len(self._contexts) >= limit:
+            raise Refusal(429, f"There are {limit} contexts, which is the limit; remove one first")
         try:
             spec = self._languages.spec(language)
         except UnknownLanguage as error:
@@ -190,6 +196,10 @@ class Gateway:
             context = self.context(context_id)
         else:
             context = self._default_context(self._languages.normalise(language or DEFAULT))
+        if context.queue_length >= MAX_QUEUED:
+            raise Refusal(
+                429, f"{MAX_QUEUED} cells wait in this context, which is the limit; cancel some"
+            )
         self._ledger.accepted(request.execution_id, context.id)
         run = context.submit(request, self._ended)
         self._runs[request.execution_id] = run

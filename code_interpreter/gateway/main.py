@@ -59,7 +59,8 @@ def _make_gateway(config: GuestConfig) -> Gateway:
         place, zmq.Context(), starter, SandboxEnvironment(), lambda: gateway.save()
     )
     ledger = Ledger(Path(config.state_directory))
-    gateway = Gateway(Languages(Path(config.jupyter_path)), machinery, ledger, config.home)
+    languages = Languages(Path(config.jupyter_path))
+    gateway = Gateway(languages, machinery, ledger, config.home, config.max_contexts)
     return gateway
 
 

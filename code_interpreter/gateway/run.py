@@ -73,6 +73,9 @@ class Run:
     def accept(self, queue_position: int) -> None:
         self._apply(self._execution.accept(queue_position))
 
+    def moved(self, queue_position: int) -> None:
+        self._apply(self._execution.moved(queue_position))
+
     def start(self, kernel: Kernel, metadata: dict[str, object]) -> None:
         """Send it to ``kernel``, which must be ready and idle."""
         self._kernel = kernel

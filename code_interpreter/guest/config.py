@@ -32,6 +32,8 @@ class GuestConfig:
     ports_fd: int | None = None
     """envd only: the listening socket of the port opener, `guest/ports.py`."""
     ports_path: str | None = None
+    max_contexts: int = 100
+    """gateway only."""
     kernel_starter_fd: int | None = None
     """gateway only: a connection to the init that forks warm kernels; None starts them cold."""
 

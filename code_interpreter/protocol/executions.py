@@ -112,12 +112,23 @@ class _Event(_Wire):
 
 
 class Accepted(_Event):
-    """The cell is in its context's queue; ``queue_position`` 0 means next to run."""
+    """The cell is in its context's queue, behind ``queue_position`` others."""
 
     type: Literal["accepted"] = "accepted"
     context_id: str
     language: str
     queue_position: int = 0
+
+
+class QueueMoved(_Event):
+    """The cell still waits, behind ``queue_position`` others.
+
+    Sent for each of the first ten places, for every tenth up to a hundred, and for every
+    hundredth behind these.
+    """
+
+    type: Literal["queue_moved"] = "queue_moved"
+    queue_position: int
 
 
 class NumberOfExecutions(_Event):
@@ -268,6 +279,7 @@ class EndOfExecution(_Event):
 
 ExecutionEvent = Annotated[
     Accepted
+    | QueueMoved
     | NumberOfExecutions
     | Stdout
     | Stderr

@@ -94,7 +94,9 @@ def test_contexts_run_at_the_same_time_and_one_context_in_order(sandbox: Sandbox
         for context in contexts
         for _ in range(2)
     ]
+    assert [handle.queue_position for handle in handles] == [None, 1, None, 1]
     texts = [handle.wait(20).text for handle in handles]
+    assert [handle.queue_position for handle in handles] == [None] * 4
     assert texts == ["[0]", "[0, 1]", "[0]", "[0, 1]"]
     assert 0.8 <= time.monotonic() - began < 1.5
     for context in contexts:

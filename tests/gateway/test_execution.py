@@ -212,7 +212,7 @@ _STEPS = st.one_of(
         exit_code=st.one_of(st.none(), st.integers(0, 255)),
         signal=st.one_of(st.none(), st.integers(1, 15)),
     ),
-    st.sampled_from(["start", "start failed", "wait"]),
+    st.sampled_from(["start", "start failed", "wait", "move"]),
 )
 
 
@@ -224,6 +224,8 @@ def _step(execution: Execution, step: Any, now: float) -> list[Output]:
         return execution.stop(step, now) if step in stops else []
     if isinstance(step, KernelEnd):
         return execution.kernel_ended(step, now) if execution.state is State.RUNNING else []
+    if step == "move":
+        return execution.moved(1)
     if step == "start" and execution.state is State.QUEUED:
         execution.start(now)
     if step == "start failed" and execution.state is State.QUEUED:

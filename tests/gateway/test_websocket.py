@@ -9,6 +9,7 @@ import pytest
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import InvalidStatus
 
+from code_interpreter.gateway.gateway import MAX_QUEUED
 from code_interpreter.protocol.executions import (
     PATH,
     Accepted,
@@ -22,10 +23,11 @@ from code_interpreter.protocol.executions import (
     KernelState,
     NumberOfExecutions,
     OnDisconnect,
+    QueueMoved,
     Refused,
     Stdout,
 )
-from tests.gateway.world import World
+from tests.gateway.world import World, running_gateway, short_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -62,10 +64,43 @@ async def test_an_execution_from_first_to_last_event(shared: World) -> None:
 
 async def test_cells_of_one_context_wait_in_order(shared: World) -> None:
     async with shared.link() as link:
-        ids = [await link.begin(f"import time; time.sleep(0.1); print({n})") for n in range(3)]
+        ids = [await link.begin(f"import time; time.sleep(0.1); print({n})") for n in range(4)]
         outcomes = [await link.outcome(each) for each in ids]
-    assert [o.of(Accepted)[0].queue_position for o in outcomes] == [0, 1, 2]
-    assert [o.stdout for o in outcomes] == ["0\n", "1\n", "2\n"]
+    assert [o.of(Accepted)[0].queue_position for o in outcomes] == [0, 1, 2, 3]
+    moves = [[event.queue_position for event in o.of(QueueMoved)] for o in outcomes]
+    assert moves == [[], [], [1], [2, 1]]
+    assert [o.stdout for o in outcomes] == ["0\n", "1\n", "2\n", "3\n"]
+
+
+async def test_a_cancelled_cell_makes_room_in_the_queue(shared: World) -> None:
+    async with shared.link() as link:
+        ids = [await link.begin("import time; time.sleep(0.3)") for _ in range(3)]
+        await link.send(Cancel(execution_id=ids[1]))
+        moved = await link.until(ids[2], QueueMoved)
+        await link.outcome(ids[0])
+    assert moved.queue_position == 1
+
+
+async def test_contexts_and_queues_have_a_limit_that_is_named() -> None:
+    with short_directory() as directory:
+        async with running_gateway(directory, max_contexts=3) as world, world.client() as client:
+            async with world.link() as link:
+                (await client.post("/contexts", json={})).raise_for_status()
+                refused = await client.post("/contexts", json={})
+                assert refused.status_code == 429
+                assert refused.text == "There are 3 contexts, which is the limit; remove one first"
+                execution_id = await link.begin("1", language="bash")
+                answer = await link.next_of(execution_id)
+                assert isinstance(answer, Refused)
+                assert answer.status == 429
+                await link.begin("import time; time.sleep(30)")
+                for _ in range(MAX_QUEUED):
+                    await link.begin("1", on_disconnect=OnDisconnect.CONTINUE)
+                execution_id = await link.begin("1")
+                answer = await link.next_of(execution_id)
+                assert isinstance(answer, Refused)
+                assert answer.status == 429
+                assert "1000 cells wait in this context" in answer.message
 
 
 async def test_contexts_run_at_the_same_time(shared: World) -> None:

@@ -175,7 +175,7 @@ class World:
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    directory: Path, kernel_starter_fd: int | None = None
+    directory: Path, kernel_starter_fd: int | None = None, max_contexts: int = 100
 ) -> AsyncIterator[World]:
     """Start a gateway in ``directory``; ended afterwards, with its kernels."""
     (directory / "home").mkdir(exist_ok=True)
@@ -188,6 +188,7 @@ async def running_gateway(
         jupyter_path=str(ROOT),
         listen_path=str(directory / "g.sock"),
         kernel_starter_fd=kernel_starter_fd,
+        max_contexts=max_contexts,
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
