@@ -68,6 +68,11 @@ def new_sandbox_id() -> str:
     return "i" + "".join(secrets.choice(_ALPHABET) for _ in range(20))
 
 
+def new_token() -> str:
+    """What opens a sandbox."""
+    return secrets.token_hex(32)
+
+
 def check_template(templates: Templates, name: str) -> str:
     """The template's plain name. Raises `NotFound`."""
     plain = name.lower().removesuffix(":default")
@@ -141,22 +146,27 @@ class Boxes:
         """Wait for boxes that are being made, and for the end of those nobody wants any more."""
         await self._making.finish(MAKING_DEADLINE)
 
-    async def introduce(self, record: Record) -> None:
-        """Hand the box its tokens and variables. Raises `RuntimeFailure`, soon if it dies."""
+    async def introduce(self, record: Record, told: Record | None = None) -> None:
+        """Hand the box its tokens and variables. Raises `RuntimeFailure`, soon if it dies.
+
+        ``told``: what it was handed before.
+        """
         box = record.live_box
         link = GuestLink(box.run_directory)
         dead = self._tasks.spawn(self._runtime.wait(box), f"life of {box.sandbox_id}")
-        told = self._tasks.spawn(_quietly(link.introduce(record)), f"init of {box.sandbox_id}")
+        asked = self._tasks.spawn(
+            _quietly(link.introduce(record, told)), f"init of {box.sandbox_id}"
+        )
         try:
             await asyncio.wait(
-                {dead, told},
+                {dead, asked},
                 timeout=INTRODUCTION_DEADLINE,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            problem = told.result() if told.done() else "it ended" if dead.done() else "time-out"
+            problem = "it ended" if dead.done() else asked.result() if asked.done() else "time-out"
         finally:
             dead.cancel()
-            told.cancel()
+            asked.cancel()
         if problem is not None:
             raise RuntimeFailure(f"the new sandbox does not answer: {problem}")
 
@@ -217,11 +227,11 @@ class Boxes:
         return None
 
     async def _make_ready(self, template: str, limits: Limits) -> Record:
-        """A box that has answered once: its code is in memory, so it answers sooner next time."""
+        """A box that has its token already, so that most creates have nothing to tell it."""
         made = await self.make(template, limits)
         try:
-            await self.introduce(made)
-            record = made.moved(Phase.POOLED)
+            record = replace(made.moved(Phase.POOLED), access_token=new_token())
+            await self.introduce(record)
             await self._registry.put(record)
         except BaseException:
             await self.discard_shielded(made)

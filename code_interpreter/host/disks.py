@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 from code_interpreter.host.runtimes.base import PolicyNotEnforceable, RuntimeFailure
@@ -23,6 +24,7 @@ class DiskImages:
 
     def __init__(self, data_directory: Path) -> None:
         self._directory = data_directory / "disks"
+        self._lock = threading.Lock()
 
     def problem(self) -> str | None:
         """Why this host cannot limit disk space, or None."""
@@ -37,7 +39,8 @@ class DiskImages:
     def image(self, size: int | None) -> str | None:
         """Path of an empty image of ``size`` bytes, as the fork server sees it.
 
-        Raises `PolicyNotEnforceable` where disk space cannot be limited.
+        For use in threads, by several at once. Raises `PolicyNotEnforceable` where disk
+        space cannot be limited.
         """
         if size is None:
             return None
@@ -47,11 +50,12 @@ class DiskImages:
         if size < SMALLEST:
             raise PolicyNotEnforceable(f"a disk has at least {SMALLEST} bytes, not {size}")
         name = f"{size}.ext4"
-        try:
-            os.utime(self._directory / name)
-        except FileNotFoundError:
-            self._make(name, size)
-            self._forget_old()
+        with self._lock:
+            try:
+                os.utime(self._directory / name)
+            except FileNotFoundError:
+                self._make(name, size)
+                self._forget_old()
         return f"{DATA}/disks/{name}"
 
     def _make(self, name: str, size: int) -> None:

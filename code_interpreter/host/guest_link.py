@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpcore
+import h11
 
-from code_interpreter.host.records import Record, now
+from code_interpreter.host.records import Record
 from code_interpreter.host.runtimes.base import ENVD_SOCKET, GATEWAY_SOCKET
+from code_interpreter.host.sockets import connect
 
 DEFAULT_USER = "user"
+MOST_BYTES = 1 << 20
+"""Of an answer."""
+_CHUNK = 1 << 16
 
 
 class GuestUnreachable(Exception):
@@ -26,23 +30,26 @@ class GuestLink:
     def __init__(self, run_directory: Path) -> None:
         self._run_directory = run_directory
 
-    async def introduce(self, record: Record) -> None:
-        """Tell envd and the gateway who they are and what variables user code gets."""
-        await _both(
-            self._request("POST", ENVD_SOCKET, "/init", _for_envd(record)),
-            self._request("POST", GATEWAY_SOCKET, "/init", _for_gateway(record)),
+    async def introduce(self, record: Record, told: Record | None = None) -> None:
+        """Tell envd and the gateway who they are and what variables user code gets.
+
+        ``told``: what they were told before; whom there is nothing new for is not asked.
+        """
+        await _all(
+            self._request("POST", socket, "/init", body=body)
+            for socket, body in _introductions(record).items()
+            if told is None or body != _introductions(told)[socket]
         )
 
     async def until_healthy(self) -> None:
         """Return once both have answered."""
-        await _both(
-            self._request("GET", ENVD_SOCKET, "/health"),
-            self._request("GET", GATEWAY_SOCKET, "/health"),
+        await _all(
+            self._request("GET", socket, "/health") for socket in (ENVD_SOCKET, GATEWAY_SOCKET)
         )
 
     async def metrics(self, access_token: str) -> Mapping[str, Any]:
         """What envd measures in the box: see ``GET /metrics`` of envd."""
-        headers: dict[str | bytes, str | bytes] = {"X-Access-Token": access_token}
+        headers = {"X-Access-Token": access_token}
         content = await self._request("GET", ENVD_SOCKET, "/metrics", headers=headers)
         answer = json.loads(content)
         if not isinstance(answer, dict):
@@ -54,33 +61,58 @@ class GuestLink:
         method: str,
         socket: str,
         path: str,
+        *,
         body: object = None,
-        headers: dict[str | bytes, str | bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         content = b"" if body is None else json.dumps(body).encode()
-        described: dict[str | bytes, str | bytes] = {
+        described = {
             "Host": "sandbox",
+            "Connection": "close",
             "Content-Type": "application/json",
             "Content-Length": str(len(content)),
+            **(headers or {}),
         }
+        head = h11.Request(method=method, target=path, headers=list(described.items()))
         try:
-            async with httpcore.AsyncConnectionPool(uds=str(self._run_directory / socket)) as pool:
-                response = await pool.request(
-                    method,
-                    f"http://sandbox{path}",
-                    headers={**described, **(headers or {})},
-                    content=content,
-                )
-        except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            status, answer = await _exchange(self._run_directory / socket, head, content)
+        except (OSError, h11.ProtocolError) as error:
             raise GuestUnreachable(f"{socket} does not answer: {error!r}") from error
-        if not 200 <= response.status < 300:
-            text = response.content[:500].decode(errors="replace")
-            raise GuestUnreachable(f"{method} {path} on {socket}: {response.status} {text}")
-        return response.content
+        if not 200 <= status < 300:
+            text = answer[:500].decode(errors="replace")
+            raise GuestUnreachable(f"{method} {path} on {socket}: {status} {text}")
+        return answer
 
 
-async def _both(*requests: Coroutine[Any, Any, bytes]) -> None:
-    """At the same time; the first failure ends the other and is raised."""
+async def _exchange(path: Path, head: h11.Request, content: bytes) -> tuple[int, bytes]:
+    """One request on a connection of its own; the answer's status and body."""
+    reader, writer = await asyncio.open_unix_connection(sock=await connect(path))
+    protocol = h11.Connection(h11.CLIENT)
+    try:
+        for event in (head, h11.Data(content), h11.EndOfMessage()):
+            writer.write(protocol.send(event) or b"")
+        return await _answer(reader, protocol)
+    finally:
+        writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader, protocol: h11.Connection) -> tuple[int, bytes]:
+    status, body = 0, bytearray()
+    while len(body) <= MOST_BYTES:
+        event = protocol.next_event()
+        if event is h11.NEED_DATA:
+            protocol.receive_data(await reader.read(_CHUNK))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            return status, bytes(body)
+    raise h11.RemoteProtocolError(f"the answer has more than {MOST_BYTES} bytes")
+
+
+async def _all(requests: Iterable[Coroutine[Any, Any, bytes]]) -> None:
+    """At the same time; the first failure ends the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for request in requests:
@@ -89,16 +121,15 @@ async def _both(*requests: Coroutine[Any, Any, bytes]) -> None:
         raise failures.exceptions[0] from None
 
 
-def _for_envd(record: Record) -> dict[str, object]:
+def _introductions(record: Record) -> dict[str, dict[str, object]]:
+    """By socket: what its listener is told."""
     return {
-        "envVars": dict(record.env_vars),
-        "accessToken": record.access_token,
-        "timestamp": now().isoformat(),
-        "defaultUser": DEFAULT_USER,
-        "sandboxId": record.sandbox_id,
-        "templateId": record.template,
+        ENVD_SOCKET: {
+            "envVars": dict(record.env_vars),
+            "accessToken": record.access_token,
+            "defaultUser": DEFAULT_USER,
+            "sandboxId": record.sandbox_id,
+            "templateId": record.template,
+        },
+        GATEWAY_SOCKET: {"envVars": dict(record.env_vars), "sandboxId": record.sandbox_id},
     }
-
-
-def _for_gateway(record: Record) -> dict[str, object]:
-    return {"envVars": dict(record.env_vars), "sandboxId": record.sandbox_id}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from datetime import timedelta
 
 from code_interpreter.host.admission import Admission
 from code_interpreter.host.adoption import Adoption
-from code_interpreter.host.boxes import Boxes, Templates, check_template
+from code_interpreter.host.boxes import Boxes, Templates, check_template, new_token
 from code_interpreter.host.errors import (
     BadRequest,
     Conflict,
@@ -195,7 +194,8 @@ class Lifecycle:
     async def _introduce(self, made: Record, wish: Wish) -> Record:
         try:
             record = _granted(made, wish)
-            await self.boxes.introduce(record)
+            told = made if made.phase is Phase.POOLED else None
+            await self.boxes.introduce(record, told)
             self._watch(await self.registry.put(record))
         except BaseException:
             await self.boxes.discard_shielded(made)
@@ -346,8 +346,8 @@ def _granted(made: Record, wish: Wish) -> Record:
         started_at=started,
         end_at=started + timedelta(seconds=wish.timeout),
         timeout=wish.timeout,
-        access_token=secrets.token_hex(32),
-        traffic_token=secrets.token_hex(32) if wish.private_traffic else None,
+        access_token=made.access_token or new_token(),
+        traffic_token=new_token() if wish.private_traffic else None,
         metadata=wish.metadata,
         env_vars=wish.env_vars,
         auto_pause=wish.auto_pause,

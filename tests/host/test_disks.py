@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,11 @@ def test_only_the_sizes_asked_for_last_are_kept(disks: DiskImages, tmp_path: Pat
 def test_a_disk_too_small_is_refused(disks: DiskImages) -> None:
     with pytest.raises(PolicyNotEnforceable, match=str(SMALLEST)):
         disks.image(SMALLEST - 1)
+
+
+def test_many_may_ask_for_the_first_image_at_once(disks: DiskImages, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        paths = set(threads.map(disks.image, [SMALLEST] * 8))
+    assert len(paths) == 1
+    (image,) = (tmp_path / "disks").iterdir()
+    assert image.stat().st_size == SMALLEST

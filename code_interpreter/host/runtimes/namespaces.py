@@ -91,12 +91,12 @@ class NamespacesRuntime(SandboxRuntime):
     # --- making -------------------------------------------------------------------------
 
     async def create(self, spec: SandboxSpec) -> Box:
-        image = await asyncio.to_thread(self._disks.image, spec.limits.disk_bytes)
         name = box_name(spec.sandbox_id)
         run_directory = self._data / "run" / name
-        await asyncio.to_thread(self._cgroups.create, name, spec.limits)
         box: Box | None = None
         try:
+            image = await asyncio.to_thread(self._disks.image, spec.limits.disk_bytes)
+            await asyncio.to_thread(self._cgroups.create, name, spec.limits)
             run_directory.mkdir(mode=0o700)
             first_id = self._take_range(name)
             request = BoxRequest(name, first_id, image, self._cgroups.paths(name))
