@@ -26,17 +26,20 @@ class Barrier:
         """The end of a cell is being held back."""
         return self._held is not None
 
-    def hold(self, kernel: Kernel, message: KernelMessage) -> bool:
-        """False if the message is not to be held back."""
+    def hold(self, kernel: Kernel, message: KernelMessage, explanation: str) -> bool:
+        """False if the message is not to be held back.
+
+        ``explanation`` is code for the kernel to run before it sends its `BARRIER`.
+        """
         ends = message.type == "execute_reply" or message.content.get("execution_state") == "idle"
         if self._code is None or not ends:
             return False
-        if self._held is not None:
-            self._held.append(message)
-        else:
-            self._held = held = [message]
-            kernel.execute(self._code, silent=True)
-            asyncio.get_running_loop().call_later(DEADLINE, self._late, held)
+        if self._held is None:
+            self._held = []
+            asyncio.get_running_loop().call_later(DEADLINE, self._late, self._held)
+        self._held.append(message)
+        if message.type == "execute_reply":
+            kernel.execute(explanation + self._code, silent=True)
         return True
 
     def _late(self, held: list[KernelMessage]) -> None:

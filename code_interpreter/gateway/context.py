@@ -11,6 +11,7 @@ running then, and if none is, to the next one.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import deque
@@ -241,7 +242,7 @@ class Context:
             return
         run = self._current
         if run is not None and message.parent_id == run.message_id:
-            if not self._barrier.hold(kernel, message):
+            if not self._barrier.hold(kernel, message, self._explanation(run, message)):
                 run.receive(message)
         elif self._hidden.hear(message):
             return
@@ -254,6 +255,12 @@ class Context:
                 run.receive(message)
             else:
                 self._late.append(message)
+
+    def _explanation(self, run: Run, message: KernelMessage) -> str:
+        """Code that has the kernel say why the cell failed, if it did and did not say so."""
+        if message.content.get("status") != "error" or run.told_error:
+            return ""
+        return self._spec.explain.replace("{source}", json.dumps(run.request.code))
 
     def _receive(self, message: KernelMessage) -> None:
         if self._current is not None:

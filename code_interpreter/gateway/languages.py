@@ -49,6 +49,9 @@ class KernelSpec:
     barrier: str | None = None
     """For a kernel whose output may come later still: code that has it send a message of
     type `BARRIER` after all output so far."""
+    explain: str = ""
+    """For a kernel whose replies do not say why a cell failed: code to go before the barrier
+    then, that sends an ``error`` which does. ``{source}`` stands for the cell, in JSON."""
     environment: str = "metadata"
     """How variables reach a cell: ``metadata`` of its request, or hidden cells (`preludes`)."""
     high_water: int = 16
@@ -60,15 +63,18 @@ class KernelSpec:
     warm: bool = False
     """True: the box's init can fork this kernel."""
 
-    requires: str | None = None
-    """A program without which it cannot run."""
+    requires: tuple[str, ...] = ()
+    """Programs, and files by their whole names, without which it cannot run."""
+    install: str = ""
+    """How to get what it requires, for people."""
 
     @property
     def interruptible(self) -> bool:
         return self.interrupt != "none"
 
-    def usable(self) -> bool:
-        return self.requires is None or shutil.which(self.requires) is not None
+    def missing(self) -> str | None:
+        """The first thing that it requires and that is not here."""
+        return next((each for each in self.requires if not _is_here(each)), None)
 
     def command(self, python: str, connection_file: str) -> list[str]:
         command = [
@@ -101,18 +107,23 @@ class Languages:
         name = _SPECS.get(language, language)
         file = self._directory / name / "kernel.json"
         spec = _read(file) if Path(name).name == name and file.is_file() else None
-        if spec is None or not spec.usable():
-            known = ", ".join(self.names())
-            missing = "" if spec is None else f": '{spec.requires}' is not installed"
+        if spec is None:
+            raise UnknownLanguage(f"No kernel for language '{language}'. {self._there_are()}")
+        missing = spec.missing()
+        if missing is not None:
             raise UnknownLanguage(
-                f"No kernel for language '{language}'{missing}. There are: {known}"
+                f"No kernel for language '{language}': {missing} is not installed. "
+                f"{spec.install} {self._there_are()}"
             )
         return spec
+
+    def _there_are(self) -> str:
+        return f"There are: {', '.join(self.names())}"
 
     def specs(self) -> list[KernelSpec]:
         """Those that can be used here."""
         read = map(_read, sorted(self._directory.glob("*/kernel.json")))
-        return [spec for spec in read if spec.usable()]
+        return [spec for spec in read if spec.missing() is None]
 
     def names(self) -> list[str]:
         specs = {spec.name for spec in self.specs()}
@@ -132,11 +143,19 @@ def _read(file: Path) -> KernelSpec:
         transport=ours.get("transport", "ipc"),
         interrupt=data.get("interrupt_mode", "signal"),
         barrier=ours.get("barrier"),
+        explain=ours.get("explain", ""),
         settle=float(ours.get("settle_seconds", 0.0)),
         environment=ours.get("environment", "metadata"),
         high_water=int(ours.get("high_water", 16)),
         prelude=(file.parent / ours["prelude"]).read_text() if "prelude" in ours else None,
         operations=tuple(ours.get("operations", ())),
         warm=bool(ours.get("warm", False)),
-        requires=ours.get("requires"),
+        requires=tuple(ours.get("requires", ())),
+        install=ours.get("install", ""),
     )
+
+
+def _is_here(required: str) -> bool:
+    if required.startswith("/"):
+        return Path(required).exists()
+    return shutil.which(required) is not None

@@ -25,4 +25,22 @@ def _deno(variables: Mapping[str, str | None]) -> str:
     )
 
 
-_WRITERS = {"deno": _deno}
+def _r(variables: Mapping[str, str | None]) -> str:
+    """R has no strings with NUL in them, as environments have none."""
+    gone = [_r_literal(name) for name, value in variables.items() if value is None]
+    kept = [
+        f"{_r_literal(name)} = {_r_literal(value)}"
+        for name, value in variables.items()
+        if value is not None and name
+    ]
+    steps = [f"Sys.unsetenv(c({', '.join(gone)}))"] if gone else []
+    steps += [f"Sys.setenv({', '.join(kept)})"] if kept else []
+    return f"invisible({{{'; '.join(steps)}}})"
+
+
+def _r_literal(text: str) -> str:
+    """JSON's string literals are R's too, but for characters above U+FFFF, kept as they are."""
+    return json.dumps(text.replace("\0", ""), ensure_ascii=False)
+
+
+_WRITERS = {"deno": _deno, "r": _r}

@@ -68,6 +68,10 @@ class Run:
     def ended(self) -> bool:
         return self._execution.ended
 
+    @property
+    def told_error(self) -> bool:
+        return self._execution.events.error_seen
+
     # --- its life -------------------------------------------------------------------------
 
     def accept(self, queue_position: int) -> None:

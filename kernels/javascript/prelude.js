@@ -1,4 +1,5 @@
-// What programs written for Node.js expect to find, and output that Deno's kernel would drop.
+// What programs written for Node.js expect to find, output that Deno's kernel would drop, and
+// errors that it would not explain, or wait for without an end.
 import { createRequire } from "node:module";
 import { Buffer as NodeBuffer } from "node:buffer";
 import nodeProcess from "node:process";
@@ -23,4 +24,35 @@ for (const name of ["stdout", "stderr"]) {
     return true;
   };
 }
+for (const [type, field] of [["error", "error"], ["unhandledrejection", "reason"]]) {
+  globalThis.addEventListener(type, (event) => {
+    event.preventDefault();
+    console.error("Uncaught", event[field]);
+  });
+}
+// The kernel says no more than "Execution failed" of code that it cannot parse, and of packages
+// that it cannot get. Deno's own commands say why.
+Object.defineProperty(globalThis, Symbol.for("code_interpreter.explain"), {
+  value: async (source) => {
+    const ask = async (args, input) => {
+      const signal = AbortSignal.timeout(5000);
+      const options = { args, stdin: "piped", stdout: "null", stderr: "piped", signal };
+      const child = new Deno.Command(Deno.execPath(), options).spawn();
+      const writer = child.stdin.getWriter();
+      await writer.write(new TextEncoder().encode(input)).catch(() => {});
+      await writer.close().catch(() => {});
+      const text = new TextDecoder().decode((await child.output()).stderr);
+      const [, said] = text.match(/^error: ([^]*?)\s*(?:Stack backtrace:|$(?![^]))/m) ?? [];
+      return said?.replace(/file:\S*_stdin\.tsx/, "<anonymous>");
+    };
+    let said = await ask(["fmt", "--check", "--ext", "tsx", "-"], source);
+    for (const [name] of source.matchAll(/\b(?:npm|jsr):[^'"`\s]+/g)) {
+      said ??= await ask(["cache", "--no-config", name], "");
+    }
+    if (said === undefined) return;
+    const [, ename, evalue] = said.match(/^(?:(\w*Error): )?(.*)/);
+    const traceback = said.split("\n");
+    await Deno.jupyter.broadcast("error", { ename: ename ?? "Error", evalue, traceback });
+  },
+});
 undefined;

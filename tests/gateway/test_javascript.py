@@ -84,13 +84,54 @@ async def test_all_output_comes_before_the_end(shared: World) -> None:
         ("throw new TypeError('bad')", "TypeError", "bad"),
         ("nonesuch", "ReferenceError", "nonesuch is not defined"),
         ("await Promise.reject(new Error('later'))", "Error", "later"),
+        ("x =", "SyntaxError", "Expression expected"),
+        ("import x from './none.js'", "TypeError", "Module not found"),
+        ("require('nonesuch')", "Error", "Cannot find module 'nonesuch'"),
     ],
 )
 async def test_errors(shared: World, code: str, name: str, value: str) -> None:
     outcome = await shared.run(code, language="javascript")
     assert outcome.error is not None
-    assert (outcome.error.name, outcome.error.value) == (name, value)
+    assert outcome.error.name == name
+    assert outcome.error.value.startswith(value)
     assert name in outcome.error.traceback
+
+
+async def test_a_syntax_error_names_the_place(shared: World) -> None:
+    outcome = await shared.run("const fine = 1;\nlet let = 3", language="javascript")
+    assert outcome.error is not None
+    assert "2 | let let = 3\n" in outcome.error.traceback
+    assert "<anonymous>:2:5" in outcome.error.traceback
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "setTimeout(() => { throw new Error('late') }, 5)",
+        "Promise.reject(new Error('late'))",
+    ],
+)
+async def test_errors_beside_the_cell_are_printed(shared: World, code: str) -> None:
+    code += "; await new Promise((done) => setTimeout(done, 50)); 'done'"
+    outcome = await shared.run(code, language="javascript", timeout=10)
+    assert (outcome.text, outcome.error) == ('"done"', None)
+    assert "Uncaught Error: late" in outcome.stderr
+
+
+async def test_displays(shared: World) -> None:
+    png = "iVBORw0KGgo="
+    code = f"""
+await Deno.jupyter.display(Deno.jupyter.html`<b>h</b>`)
+const raw = {{ 'image/png': '{png}', 'application/x-own': {{ a: 1 }} }}
+await Deno.jupyter.display(raw, {{ raw: true }})
+Deno.jupyter.md`*m*`
+"""
+    outcome = await shared.run(code, language="javascript")
+    assert outcome.error is None
+    html, picture, markdown = outcome.results
+    assert (html.bundle.html, html.is_main_result) == ("<b>h</b>", False)
+    assert (picture.bundle.png, picture.bundle.extra) == (png, {"application/x-own": {"a": 1}})
+    assert (markdown.bundle.markdown, markdown.is_main_result) == ("*m*", True)
 
 
 async def test_an_interrupt_keeps_the_state(shared: World) -> None:
