@@ -7,7 +7,7 @@ import json
 import pytest
 
 from code_interpreter.protocol.executions import Cause, ExecutionStatus, KernelState
-from tests.gateway.world import World
+from tests.gateway.world import ROOT, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,8 +49,12 @@ async def test_typescript_has_a_context_of_its_own(shared: World) -> None:
     assert (await shared.run("typeof where", language="javascript")).text == '"undefined"'
 
 
-async def test_packages_of_the_directory(shared: World) -> None:
-    (shared.directory / "deno.json").write_text(json.dumps({"nodeModulesDir": "manual"}))
+async def test_packages_that_are_installed_into_the_directory(shared: World) -> None:
+    """Also while the kernel lives. The ``deno.json`` of a sandbox's root asks for it."""
+    (shared.directory / "deno.json").write_text((ROOT / "template/root/deno.json").read_text())
+    async with shared.client() as client:
+        made = (await client.post("/contexts", json={"language": "javascript"})).json()
+    await shared.run("1", context_id=made["id"])
     for name, kind, source in (
         ("common", "commonjs", "module.exports = { answer: 42 }"),
         ("modern", "module", "export const answer = 43"),
@@ -60,15 +64,17 @@ async def test_packages_of_the_directory(shared: World) -> None:
         fields = {"name": name, "version": "1.0.0", "type": kind, "exports": "./index.js"}
         (package / "package.json").write_text(json.dumps(fields))
         (package / "index.js").write_text(source)
-    async with shared.client() as client:
-        made = (await client.post("/contexts", json={"language": "javascript"})).json()
+    versions = {"dependencies": {"common": "^1.0.0", "modern": "^1.0.0"}}
+    (shared.home / "package.json").write_text(json.dumps(versions))
     for code, text in (
         ("require('common').answer", "42"),
         ("import common from 'common'; common.answer", "42"),
         ("import { answer } from 'modern'; answer", "43"),
         ("(await import('modern')).answer", "43"),
+        ("import again from 'npm:common'; again.answer", "42"),
     ):
-        assert (await shared.run(code, context_id=made["id"])).text == text
+        outcome = await shared.run(code, context_id=made["id"])
+        assert (outcome.error, outcome.text) == (None, text)
 
 
 async def test_all_output_comes_before_the_end(shared: World) -> None:
