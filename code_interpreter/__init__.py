@@ -163,7 +163,9 @@ if TYPE_CHECKING:
         E2B,
         E2BClientParams,
     )
+    from code_interpreter.directories import TransferProgress, Transferred
     from code_interpreter.errors import (
+        ArchiveException,
         ConnectionLostException,
         EmbeddedHostException,
         ExecutionLostException,
@@ -238,7 +240,12 @@ _OURS = {
         "E2B",
         "E2BClientParams",
     ),
+    "directories": (
+        "TransferProgress",
+        "Transferred",
+    ),
     "errors": (
+        "ArchiveException",
         "ConnectionLostException",
         "EmbeddedHostException",
         "ExecutionLostException",
@@ -288,6 +295,7 @@ __all__ = [
     "E2B",
     "ApiClient",
     "ApiParams",
+    "ArchiveException",
     "AsyncCommandHandle",
     "AsyncCommandInputHandle",
     "AsyncExecutionHandle",
@@ -437,6 +445,8 @@ __all__ = [
     "TemplateTag",
     "TemplateTagInfo",
     "TimeoutException",
+    "TransferProgress",
+    "Transferred",
     "Username",
     "Volume",
     "VolumeAndToken",

@@ -9,6 +9,7 @@ catches E2B's exceptions catches these::
         ├── e2b.InvalidArgumentException      an argument cannot be right; nothing was sent
         │   └── InvalidCodeException          … the code itself; is a TypeError too
         ├── e2b.NotFoundException             no such context, or no such execution
+        ├── ArchiveException                  a directory could not be received from the sandbox
         ├── ExecutionLostException            the sandbox no longer knows the execution
         ├── NeedsWebSocketException           the server speaks HTTP only, and this needs more
         ├── EmbeddedHostException             the host on this machine did not start
@@ -47,6 +48,10 @@ _LIVES_LONGER = (
 
 class InvalidCodeException(InvalidArgumentException, TypeError):
     """``code`` is not text that can be run."""
+
+
+class ArchiveException(SandboxException):
+    """What a sandbox sent of a directory cannot be put where it belongs; says why."""
 
 
 class ExecutionLostException(SandboxException):
@@ -146,6 +151,7 @@ def _phrase(status: int) -> str:
 
 
 __all__ = [
+    "ArchiveException",
     "AuthenticationException",
     "ConnectionLostException",
     "EmbeddedHostException",

@@ -31,6 +31,7 @@ from code_interpreter.errors import (
     RequestTimeoutException,
     SandboxKilledException,
 )
+from code_interpreter.files import Files
 from code_interpreter.handle import LATE_SECONDS, ExecutionHandle
 from code_interpreter.http_execution import run_over_http
 from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, no_websocket
@@ -107,6 +108,7 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
 
     def __init__(self, **opts: Unpack[SandboxOpts]) -> None:
         super().__init__(**opts)
+        self._files: Files | None = None
         self._http_only = False
         self._connection: Connection | None = None
 
@@ -175,6 +177,14 @@ class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
         )
         without_limits(sandbox.connection_config)
         return sandbox
+
+    @property
+    def files(self) -> Files:
+        """Files of the sandbox: E2B's calls, and whole directories up and down."""
+        if self._files is None:
+            config = self.connection_config
+            self._files = Files(self.envd_api_url, self._envd_version, config, self._envd_api)
+        return self._files
 
     if TYPE_CHECKING:
         connect: _Connect

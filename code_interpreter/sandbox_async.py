@@ -30,6 +30,7 @@ from code_interpreter.errors import (
     RequestTimeoutException,
     SandboxKilledException,
 )
+from code_interpreter.files import AsyncFiles
 from code_interpreter.handle import LATE_SECONDS
 from code_interpreter.handle_async import AsyncExecutionHandle
 from code_interpreter.http_execution import run_over_http_async
@@ -107,8 +108,17 @@ class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
 
     def __init__(self, **opts: Unpack[SandboxOpts]) -> None:
         super().__init__(**opts)
+        self._files: AsyncFiles | None = None
         self._http_only = False
         self._connection: AsyncConnection | None = None
+
+    @property
+    def files(self) -> AsyncFiles:
+        """Files of the sandbox: E2B's calls, and whole directories up and down."""
+        if self._files is None:
+            config = self.connection_config
+            self._files = AsyncFiles(self.envd_api_url, self._envd_version, config, self._envd_api)
+        return self._files
 
     @classmethod
     async def create(

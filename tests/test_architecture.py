@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "protocol": set[str](),
     CLIENT: {"protocol"},
     "guest": {"protocol"},
-    "envd": {"guest"},
+    "envd": {"guest", "protocol"},
     "gateway": {"guest", "protocol"},
     "host": {"protocol", "guest.config"},
     "cli": {"protocol", "host", CLIENT},

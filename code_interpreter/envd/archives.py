@@ -1,7 +1,8 @@
 """``/files/archive``: a directory with all that is in it, down or up in one request.
 
 ``GET /files/archive?path=`` answers with a tar stream (``application/x-tar``, pax) of the
-directory's contents, names relative to it; symbolic links stay links.
+directory's contents, names relative to it; symbolic links stay links. What a parameter
+``exclude`` covers, which may come several times, is left out: `Excludes` tells how.
 
 ``POST /files/archive?path=`` puts a tar stream, gzipped or not (``Content-Encoding``), into
 the directory, which is made if need be, and answers ``{"path", "entries", "bytes"}``. What
@@ -30,8 +31,9 @@ from code_interpreter.envd.packing import pack
 from code_interpreter.envd.paths import resolve
 from code_interpreter.envd.state import State
 from code_interpreter.envd.tree import Tree
-from code_interpreter.envd.unpacking import BadArchive, Unpacked, unpack
+from code_interpreter.envd.unpacking import Unpacked, unpack
 from code_interpreter.guest.users import User
+from code_interpreter.protocol.archives import BadArchive, Excludes
 
 STALL = 120.0
 """Seconds that a client may send nothing in the middle of an archive."""
@@ -48,7 +50,7 @@ class Archives:
         user = user_with_token(self._state, request)
         path = resolve(request.query_params.get("path", ""), user)
         descriptor = await asyncio.to_thread(self._open, path)
-        return _Packed(self._tree, descriptor)
+        return _Packed(self._tree, descriptor, request.query_params.getlist("exclude"))
 
     def _open(self, path: str) -> int:
         with self._tree.directory(path) as found:
@@ -95,9 +97,9 @@ async def _next(body: AsyncIterator[bytes]) -> bytes:
 class _Packed(StreamingResponse):
     """Owns the directory, and closes it also when its first byte is never asked for."""
 
-    def __init__(self, tree: Tree, directory: int) -> None:
+    def __init__(self, tree: Tree, directory: int, excludes: list[str]) -> None:
         self._directory = directory
-        self._pieces = pack(tree, directory)
+        self._pieces = pack(tree, directory, Excludes(excludes))
         self._work: asyncio.Task[bytes | None] | None = None
         super().__init__(self._in_threads(), media_type="application/x-tar")
 

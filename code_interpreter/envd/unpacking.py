@@ -13,22 +13,14 @@ import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO
 
 from code_interpreter.envd.tree import Tree
 from code_interpreter.guest.users import User
+from code_interpreter.protocol.archives import CHUNK, BadArchive, names_of, read_entries
 
-CHUNK = 1024 * 1024
 MOST_ENTRIES = 1_000_000
-MOST_HEADER = 1024 * 1024
-"""Bytes before an entry's contents: names, and what else its headers tell."""
-_ALLOWANCE = MOST_HEADER + 2 * CHUNK  # tarfile fetches whole buffers, some of it contents
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class BadArchive(ValueError):
-    """Not a tar stream, or one with an entry that is refused; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,59 +31,15 @@ class Unpacked:
     bytes: int
 
 
-class Source:
-    """What `tarfile` reads from; it may read only so much between two entries."""
-
-    def __init__(self, pull: Callable[[], bytes]) -> None:
-        self._pull = pull
-        self._rest = memoryview(b"")
-        self.allowance: int | None = _ALLOWANCE
-
-    def read(self, size: int) -> bytes:
-        if not self._rest:
-            self._rest = memoryview(self._pull())
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        if self.allowance is not None:
-            self.allowance -= len(piece)
-            if self.allowance < 0:
-                raise BadArchive(f"the headers of an entry have more than {MOST_HEADER} bytes")
-        return bytes(piece)
-
-    def drain(self) -> None:
-        """What comes after the end of the archive."""
-        while self._pull():
-            pass
-
-
 def unpack(tree: Tree, directory: int, pull: Callable[[], bytes], user: User) -> Unpacked:
     """Put what ``pull`` gives, up to ``b""``, into an open directory; everything is the user's.
 
     Files, directories, symbolic links, and hard links to what came before. Raises
     `BadArchive`; OSError.
     """
-    source = Source(pull)
     target = _Target(tree, directory, user)
-    try:
-        # Its reader of streams asks for nothing but ``read``.
-        with tarfile.open(fileobj=_as_file(source), mode="r|", bufsize=CHUNK) as archive:
-            while (entry := _next(archive, source)) is not None:
-                target.make(entry, archive)
-        source.drain()
-    except tarfile.TarError as error:
-        raise BadArchive(f"the body is not a tar archive: {error}") from error
+    read_entries(pull, target.make)
     return Unpacked(target.entries, target.bytes)
-
-
-def _as_file(source: Source) -> IO[bytes]:
-    return source  # type: ignore[return-value]
-
-
-def _next(archive: tarfile.TarFile, source: Source) -> tarfile.TarInfo | None:
-    source.allowance = _ALLOWANCE
-    entry = archive.next()
-    source.allowance = None
-    archive.members = []  # type: ignore[attr-defined]  # it would keep all it has seen
-    return entry
 
 
 class _Target:
@@ -105,7 +53,7 @@ class _Target:
         self.entries += 1
         if self.entries > MOST_ENTRIES:
             raise BadArchive(f"an archive has at most {MOST_ENTRIES} entries")
-        names = _names(entry.name)
+        names = names_of(entry.name)
         if not names:  # the directory itself
             return
         try:
@@ -162,7 +110,7 @@ class _Target:
         return made
 
     def _link(self, entry: tarfile.TarInfo, above: int, name: str) -> None:
-        names = _names(entry.linkname)
+        names = names_of(entry.linkname)
         if not names:
             raise BadArchive(f"'{entry.name}' is a link to nothing")
         source = self._enter(names[:-1])
@@ -189,14 +137,6 @@ class _Target:
                 os.utime(descriptor, (entry.mtime, entry.mtime))
         finally:
             os.close(descriptor)
-
-
-def _names(path: str) -> list[str]:
-    """Raises `BadArchive` for a path that leads up or starts at the root."""
-    names = [name for name in path.split("/") if name not in ("", ".")]
-    if path.startswith("/") or ".." in names or "\0" in path:
-        raise BadArchive(f"'{path[:200]}' leads out of the directory")
-    return names
 
 
 def _clear(above: int, name: str) -> None:
