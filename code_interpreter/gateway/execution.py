@@ -95,22 +95,40 @@ class Kill:
 Output = ExecutionEvent | Interrupt | Kill
 
 
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """What the sandbox may use and has used at most, in bytes; None: not known."""
+
+    limit_bytes: int | None = None
+    peak_bytes: int | None = None
+
+    def text(self) -> str:
+        if self.limit_bytes is None:
+            return "ran out of memory, with all that the machine has, and was killed"
+        peak = "" if self.peak_bytes is None else f", its peak {self.peak_bytes / MIB:.0f} MiB"
+        limit = f"{self.limit_bytes / MIB:.0f} MiB"
+        return f"ran out of memory and was killed (the sandbox's limit is {limit}{peak})"
+
+
 @dataclass(frozen=True, slots=True)
 class KernelEnd:
     """How a kernel's process ended."""
 
     exit_code: int | None = None
     signal: int | None = None
-    out_of_memory: bool = False
+    out_of_memory: OutOfMemory | None = None
 
     def cause(self) -> Cause:
-        if self.out_of_memory:
+        if self.out_of_memory is not None:
             return Cause.OOM
         return Cause.SIGNAL if self.signal is not None else Cause.EXIT
 
     def text(self) -> str:
-        if self.out_of_memory:
-            return "ran out of memory and was killed"
+        if self.out_of_memory is not None:
+            return self.out_of_memory.text()
         if self.signal is not None:
             return f"was ended by signal {self.signal}"
         return f"exited with code {self.exit_code}"
@@ -214,7 +232,7 @@ class Execution:
         if self._reply is not None:
             return self._finish(now, KernelState.LOST, end)
         error = self.events.error(
-            "ContextRestarting",
+            "ContextRestarting" if end.out_of_memory is None else "MemoryLimitExceeded",
             f"The kernel {end.text()} while the cell ran. Its variables are gone; "
             "the next cell runs in a fresh kernel.",
         )

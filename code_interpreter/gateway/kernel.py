@@ -19,6 +19,7 @@ from code_interpreter.gateway.execution import KernelEnd
 from code_interpreter.gateway.languages import KernelSpec
 from code_interpreter.gateway.ledger import KernelRecord, start_ticks
 from code_interpreter.gateway.listeners import ClientMessage
+from code_interpreter.gateway.memory import MemoryGroup
 from code_interpreter.gateway.message import KernelMessage, made_message
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.process_output import ProcessOutput
@@ -92,7 +93,8 @@ class Kernel:
         self.used = False
         self.info: dict[str, Any] = {}
         self.environment_version = -1
-        self.oom_kills = 0
+        self._memory = MemoryGroup(Path(place.config.state_directory))
+        self._kills_before = self._memory.kills()
 
     @property
     def pid(self) -> int | None:
@@ -100,7 +102,6 @@ class Kernel:
 
     async def start(self, cwd: str, env: dict[str, str]) -> None:
         """Return when it has answered. Raises `KernelStartFailed`; then nothing is left of it."""
-        self.oom_kills = read_oom_kills()
         try:
             self._directory = self._place.new_kernel_directory()
             async with asyncio.timeout(START_DEADLINE):
@@ -229,6 +230,7 @@ class Kernel:
         metadata: dict[str, Any] | None = None,
     ) -> str:
         """Send a cell and return the request's ``msg_id``."""
+        self._kills_before = self._memory.kills()
         assert self._channels is not None
         self.used = self.used or not silent
         content = {
@@ -332,8 +334,8 @@ class Kernel:
             self._channels.drain()
         if self._output is not None and self.ready:
             self._output.drain()
-        if end.signal == signal.SIGKILL and read_oom_kills() > self.oom_kills:
-            end = KernelEnd(end.exit_code, end.signal, out_of_memory=True)
+        if end.signal == signal.SIGKILL and self._memory.kills() > self._kills_before:
+            end = KernelEnd(end.exit_code, end.signal, self._memory.shortage())
         if not self._ready.done():
             failure = self._failed(_end_text(end) + " before it was ready")
             self._ready.set_exception(failure)
@@ -363,22 +365,6 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-
-def read_oom_kills() -> int:
-    """How often the system killed for want of memory, in any cgroup; 0 if it does not tell.
-
-    A box cannot read its own cgroup. A kill by SIGKILL at the time of such an event is
-    taken for one.
-    """
-    try:
-        with Path("/proc/vmstat").open() as file:
-            for line in file:
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        return 0
-    return 0
 
 
 def process_seconds(pid: int) -> float | None:

@@ -17,6 +17,7 @@ from code_interpreter.gateway.execution import (
     Interrupt,
     KernelEnd,
     Kill,
+    OutOfMemory,
     Output,
     State,
     Terms,
@@ -169,7 +170,7 @@ def test_a_kernel_that_cannot_be_killed_does_not_hold_the_cell() -> None:
     [
         (KernelEnd(exit_code=1), Cause.EXIT),
         (KernelEnd(signal=11), Cause.SIGNAL),
-        (KernelEnd(signal=9, out_of_memory=True), Cause.OOM),
+        (KernelEnd(signal=9, out_of_memory=OutOfMemory()), Cause.OOM),
     ],
 )
 def test_death_is_a_loss_with_its_cause(end: KernelEnd, cause: Cause) -> None:
@@ -275,3 +276,19 @@ def _to_the_end(execution: Execution, now: float) -> list[Output]:
         now = max(now, deadline)
         outputs += execution.tick(now)
     return outputs
+
+
+@pytest.mark.parametrize(
+    ("shortage", "words"),
+    [
+        (OutOfMemory(512 << 20, 511 << 20), ("limit is 512 MiB", "peak 511 MiB")),
+        (OutOfMemory(512 << 20), ("limit is 512 MiB",)),
+        (OutOfMemory(None, 511 << 20), ("all that the machine has",)),
+    ],
+)
+def test_want_of_memory_is_named(shortage: OutOfMemory, words: tuple[str, ...]) -> None:
+    outputs = running().kernel_ended(KernelEnd(None, 9, shortage), 1)
+    (error,) = (output for output in outputs if isinstance(output, ErrorEvent))
+    assert error.name == "MemoryLimitExceeded"
+    for word in words:
+        assert word in error.value
