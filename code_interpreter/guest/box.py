@@ -7,7 +7,7 @@ import os
 import socket
 from pathlib import Path
 
-from code_interpreter.guest import disk, syscalls
+from code_interpreter.guest import disk, rlimits, syscalls
 from code_interpreter.protocol.boxes import (
     DATA,
     SUPERVISOR_ID,
@@ -116,8 +116,10 @@ def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> No
     for at in config.binds:
         syscalls.bind(at, NEW_ROOT + at, read_only=True)
     _mount_proc_and_sys()
-    _mount_devices(single_id=config.single_id)
-    syscalls.mount("tmpfs", f"{NEW_ROOT}/run", "tmpfs", _QUIET, "mode=755,size=64m")
+    _mount_devices(single_id=config.single_id, shared_memory=_share(request, 2))
+    _limit_system_v_memory(_share(request, 4))
+    size = min(_share(request, 8) or _MOST_RUN, _MOST_RUN)
+    syscalls.mount("tmpfs", f"{NEW_ROOT}/run", "tmpfs", _QUIET, f"mode=755,size={size}")
     if config.single_id:
         _make_user_root(Path(f"{NEW_ROOT}/etc/passwd"))
     # A mount of its own: a mount point cannot be renamed or removed by root of the box.
@@ -133,7 +135,21 @@ def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> No
     bring_up_loopback()
 
 
+_MOST_RUN = 64 * 1024 * 1024
+_PAGE = 4096
 _QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
+
+
+def _share(request: BoxRequest, part: int) -> int | None:
+    """Memory that belongs to no process ends with none: all of it together stays below the
+    limit, so that there always is a process of the user's to end when memory runs out."""
+    return None if request.memory_bytes is None else request.memory_bytes // part
+
+
+def _limit_system_v_memory(size: int | None) -> None:
+    if size is not None:
+        with contextlib.suppress(OSError):
+            Path(f"{NEW_ROOT}/proc/sys/kernel/shmall").write_text(str(size // _PAGE))
 
 
 def _make_user_root(accounts: Path) -> None:
@@ -164,7 +180,7 @@ def _mount_proc_and_sys() -> None:
             Path(f"{NEW_ROOT}/proc/sys/net/ipv4/{name}").write_text(value)
 
 
-def _mount_devices(*, single_id: bool) -> None:
+def _mount_devices(*, single_id: bool, shared_memory: int | None) -> None:
     devices = f"{NEW_ROOT}/dev"
     syscalls.mount("tmpfs", devices, "tmpfs", syscalls.MS_NOSUID, "mode=755,size=64k")
     for name in _DEVICES:
@@ -180,7 +196,8 @@ def _mount_devices(*, single_id: bool) -> None:
         syscalls.MS_NOSUID | syscalls.MS_NOEXEC,
         f"newinstance,ptmxmode=0666,mode=620{terminal_group}",
     )
-    syscalls.mount("shm", f"{devices}/shm", "tmpfs", _QUIET, "mode=1777")
+    size = "" if shared_memory is None else f",size={shared_memory}"
+    syscalls.mount("shm", f"{devices}/shm", "tmpfs", _QUIET, f"mode=1777{size}")
     with contextlib.suppress(OSError):
         syscalls.mount("mqueue", f"{devices}/mqueue", "mqueue", _QUIET)
     links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0"}
@@ -213,8 +230,11 @@ def bring_up_loopback() -> None:
         fcntl.ioctl(handle, set_flags, struct.pack("16sh22x", b"lo", flags | is_up))
 
 
-def make_user_namespace(*, single_id: bool) -> int:
-    """A user namespace below this one for user code; the descriptor keeps it alive."""
+def make_user_namespace(*, single_id: bool, processes: int | None = None) -> int:
+    """A user namespace below this one for user code; the descriptor keeps it alive.
+
+    ``processes`` limits how many processes and threads it has at a time.
+    """
     ready_read, ready_write = os.pipe()
     done_read, done_write = os.pipe()
     pid = os.fork()
@@ -222,6 +242,7 @@ def make_user_namespace(*, single_id: bool) -> int:
         os.close(done_write)
         try:
             syscalls.set_dumpable(True)
+            rlimits.limit_processes_of_next_namespace(processes)
             syscalls.unshare(syscalls.CLONE_NEWUSER)
             os.write(ready_write, b"+")
             os.read(done_read, 1)

@@ -34,6 +34,7 @@ from typing import Any
 from code_interpreter.guest import box, syscalls
 from code_interpreter.guest.init import BoxSockets, Init, note_our_modules
 from code_interpreter.guest.launch import reset_signals
+from code_interpreter.guest.rlimits import SUPERVISORS_FIRST
 from code_interpreter.protocol.boxes import DATA, FULL_RANGE, PID_FILE, BoxRequest, ViewConfig
 
 _MESSAGE = 1 << 20
@@ -133,6 +134,8 @@ class ForkServer:
         config = self._config
         with contextlib.suppress(OSError):  # only root may
             Path(f"/proc/{pid}/oom_score_adj").write_text(SUPERVISOR_OOM_SCORE)
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, pid, SUPERVISORS_FIRST)
         count = 1 if config.single_id else FULL_RANGE
         box.write_id_maps(pid, request.first_id if config.id_mapped else 0, count)
         user_namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

@@ -27,6 +27,7 @@ from code_interpreter.guest.launch import (
     enter_user_namespace,
     reset_signals,
 )
+from code_interpreter.guest.rlimits import limit_open_files, limit_process_memory
 from code_interpreter.guest.supervisor import Supervisor
 from code_interpreter.guest.users import ROOT
 from code_interpreter.protocol.boxes import SUPERVISOR_ID, BoxRequest, ViewConfig
@@ -92,7 +93,11 @@ class Init:
             syscalls.keep_capabilities_as(SUPERVISOR_ID, SUPERVISOR_ID)
             syscalls.set_filesystem_ids(0, 0)
         # Its owner is the uid that makes it: by this the supervisors hold their rights over it.
-        self._user_namespace = box.make_user_namespace(single_id=self._config.single_id)
+        limit_open_files()
+        limit_process_memory(self._request.process_memory_bytes)
+        self._user_namespace = box.make_user_namespace(
+            single_id=self._config.single_id, processes=self._request.processes
+        )
         syscalls.set_dumpable(False)
 
     def _prepare_loop(self) -> None:

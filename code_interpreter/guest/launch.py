@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import resource
 import signal
 import struct
 import termios
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from code_interpreter.guest import rights, syscalls
+from code_interpreter.guest.rlimits import come_after_supervisors
 from code_interpreter.guest.users import User
 
 USER_CODE_OOM_SCORE = "500"
@@ -116,13 +116,15 @@ class Launcher:
 
 
 def be_first_to_go() -> None:
-    """When memory runs out, user code ends before the supervisors do; see proc(5).
-
-    It leaves no core dumps: those would be written by the host's kernel settings.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """When memory runs out, user code ends before the supervisors do; see proc(5)."""
+    come_after_supervisors()
+    hidden = not syscalls.is_dumpable()
+    if hidden:  # then its files in /proc belong to somebody else
+        syscalls.set_dumpable(True)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(USER_CODE_OOM_SCORE)
+    if hidden:
+        syscalls.set_dumpable(False)
 
 
 def reset_signals() -> None:

@@ -46,6 +46,7 @@ _SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine(), -1)
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN = 428, 429, 430
 _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = 431, 432, 442
 
+_PR_GET_DUMPABLE = 3
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_CAPBSET_READ = 23
@@ -304,6 +305,10 @@ def set_filesystem_ids(uid: int, gid: int) -> None:
 def set_dumpable(dumpable: bool) -> None:
     """Whether processes of the same uid may look into this one."""
     _prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def is_dumpable() -> bool:
+    return bool(_prctl(_PR_GET_DUMPABLE))
 
 
 def set_seccomp_filter(program: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from code_interpreter.host.admission import memory_reserve
 from code_interpreter.host.boxes import Templates
 from code_interpreter.host.runtimes.base import Isolation, RuntimeFailure, SandboxRuntime
 from code_interpreter.host.settings import RuntimeName, Settings
@@ -38,7 +39,9 @@ async def _namespaces(
 
     templates = TemplateStore(settings.templates_dir or settings.data_dir / "templates")
     prepared = await templates.prepare(settings.pool_template, progress)
-    return NamespacesRuntime(settings.data_dir, prepared), templates
+    reserve = memory_reserve(settings)
+    runtime = NamespacesRuntime(settings.data_dir, prepared, memory_reserve=reserve)
+    return runtime, templates
 
 
 def isolation_of(settings: Settings, name: RuntimeName) -> Isolation:

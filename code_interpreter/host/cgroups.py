@@ -1,24 +1,26 @@
 """Control groups: what a sandbox may use, and stopping all of it at once.
 
 Both generations are spoken. On version 2 everything is one directory; on version 1 each
-controller is a hierarchy of its own. `find` says what this machine and this user have.
+controller is a hierarchy of its own. `cgroup_search.find` says what this machine and this
+user have.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from code_interpreter.host.runtimes.base import Limits, PolicyNotEnforceable
 
-MOUNT = Path("/sys/fs/cgroup")
 REMOVAL_DEADLINE = 5.0
 """Seconds for the last process of a group to be gone."""
+SUPERVISOR_TASKS = 256
+"""Processes and threads that a box may have beyond those of its user code."""
 _CPU_PERIOD = 100_000
-_V1 = ("memory", "pids", "cpu", "cpuacct", "freezer")
+_NO_LIMIT = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,13 @@ class Cgroups:
             directories = {"unified": next(iter(directories.values()))}
         return {controller: str(directory) for controller, directory in directories.items()}
 
+    # --- one box ------------------------------------------------------------------------
+
     def create(self, name: str, limits: Limits) -> None:
         """Make the box's groups. Raises `PolicyNotEnforceable` for a limit without a controller."""
         for what, value, controller in (
             ("memory", limits.memory_bytes, "memory"),
             ("cpu", limits.cpu_count, "cpu"),
-            ("process", limits.pids, "pids"),
         ):
             if value is not None and not self.can(controller):
                 raise PolicyNotEnforceable(
@@ -59,27 +62,33 @@ class Cgroups:
 
     def _limit(self, name: str, limits: Limits) -> None:
         own = self.directories(name)
-        names = _V2_FILES if self.version == 2 else _V1_FILES
         if limits.memory_bytes is not None:
-            _write(own["memory"] / names["memory"], str(limits.memory_bytes))
-            for extra in ("memory.swap.max", "memory.oom.group"):
-                with contextlib.suppress(OSError):
-                    if self.version == 2:
-                        _write(own["memory"] / extra, "0")
-        if limits.pids is not None:
-            _write(own["pids"] / "pids.max", str(limits.pids))
+            self._limit_memory(own["memory"], limits.memory_bytes)
+        if limits.pids is not None and self.can("pids"):
+            _write(own["pids"] / "pids.max", limits.pids + SUPERVISOR_TASKS)
         if limits.cpu_count is not None:
             quota = int(limits.cpu_count * _CPU_PERIOD)
             if self.version == 2:
                 _write(own["cpu"] / "cpu.max", f"{quota} {_CPU_PERIOD}")
             else:
-                _write(own["cpu"] / "cpu.cfs_period_us", str(_CPU_PERIOD))
-                _write(own["cpu"] / "cpu.cfs_quota_us", str(quota))
+                _write(own["cpu"] / "cpu.cfs_period_us", _CPU_PERIOD)
+                _write(own["cpu"] / "cpu.cfs_quota_us", quota)
+
+    def _limit_memory(self, group: Path, size: int) -> None:
+        """Memory, and that what does not fit is not pushed into the machine's swap."""
+        if self.version == 2:
+            _write(group / "memory.max", size)
+            with contextlib.suppress(OSError):
+                _write(group / "memory.swap.max", 0)
+        else:
+            _write(group / "memory.limit_in_bytes", size)
+            with contextlib.suppress(OSError):
+                _write(group / "memory.memsw.limit_in_bytes", size)
 
     def join(self, name: str, pid: int) -> None:
         """Put a process, and so all that it starts, into the box's groups."""
         for directory in set(self.directories(name).values()):
-            _write(directory / "cgroup.procs", str(pid))
+            _write(directory / "cgroup.procs", pid)
 
     def pids(self, name: str) -> list[int]:
         found: set[int] = set()
@@ -92,7 +101,7 @@ class Cgroups:
         """Stop or continue every process of the group; returns when the kernel has done it."""
         if self.version == 2:
             directory = next(iter(self.directories(name).values()))
-            _write(directory / "cgroup.freeze", "1" if frozen else "0")
+            _write(directory / "cgroup.freeze", int(frozen))
             wanted, file = f"frozen {int(frozen)}", directory / "cgroup.events"
         else:
             directory = self.directories(name)["freezer"]
@@ -107,10 +116,9 @@ class Cgroups:
 
     def memory_bytes(self, name: str) -> int | None:
         """What the group uses now; None without a memory controller."""
-        file = "memory.current" if self.version == 2 else "memory.usage_in_bytes"
-        with contextlib.suppress(OSError, KeyError, ValueError):
-            return int((self.directories(name)["memory"] / file).read_text())
-        return None
+        if not self.can("memory"):
+            return None
+        return _number(self.directories(name)["memory"] / self._usage_file)
 
     def remove(self, name: str) -> None:
         """Remove the groups of a dead box; waits for its last process to be reaped."""
@@ -126,6 +134,63 @@ class Cgroups:
                         raise
                     time.sleep(0.002)
 
+    # --- all boxes together -------------------------------------------------------------
+
+    def bound(self, *, memory_bytes: int, tasks: int, cores: int) -> None:
+        """What boxes may use together, so that the host and the machine keep the rest.
+
+        On a machine that is busy with other things they count for as much as one process a
+        core. What cannot be said here is left unsaid: each box has its own limits.
+        """
+        for controller, name, value in (
+            (
+                "memory",
+                "memory.max" if self.version == 2 else "memory.limit_in_bytes",
+                memory_bytes,
+            ),
+            ("pids", "pids.max", tasks),
+            ("cpu", "cpu.weight", min(10_000, 100 * cores)),
+            ("cpu", "cpu.shares", min(262_144, 1024 * cores)),
+        ):
+            if self.can(controller) and (self.controllers[controller] / name).exists():
+                with contextlib.suppress(OSError):
+                    _write(self.controllers[controller] / name, value)
+
+    def memory_room(self) -> int | None:
+        """Bytes that boxes may still take together; None where no group above limits them."""
+        rooms = [room for group in self._memory_groups() if (room := self._room_of(group))]
+        return min(rooms, default=None)
+
+    def _memory_groups(self) -> Iterator[Path]:
+        """The group of all boxes and those above it that are groups, too."""
+        group = self.controllers.get("memory")
+        while group is not None and (group / self._usage_file).exists():
+            yield group
+            group = group.parent
+
+    def _room_of(self, group: Path) -> int | None:
+        limit = _number(group / self._limit_file)
+        used = _number(group / self._usage_file)
+        if limit is None or used is None or limit > _NO_LIMIT:
+            return None
+        return max(1, limit - used + self._reclaimable(group))
+
+    def _reclaimable(self, group: Path) -> int:
+        """Bytes of files that the kernel drops when it needs room."""
+        name = "inactive_file" if self.version == 2 else "total_inactive_file"
+        with contextlib.suppress(OSError, ValueError):
+            words = (group / "memory.stat").read_text().split()
+            return int(words[words.index(name) + 1])
+        return 0
+
+    @property
+    def _limit_file(self) -> str:
+        return "memory.max" if self.version == 2 else "memory.limit_in_bytes"
+
+    @property
+    def _usage_file(self) -> str:
+        return "memory.current" if self.version == 2 else "memory.usage_in_bytes"
+
     def remove_parents(self) -> None:
         """Remove the groups that boxes get theirs under, where no box is left."""
         for directory in set(self.controllers.values()):
@@ -133,60 +198,12 @@ class Cgroups:
                 directory.rmdir()
 
 
-_V2_FILES = {"memory": "memory.max"}
-_V1_FILES = {"memory": "memory.limit_in_bytes"}
+def _write(path: Path, value: str | int) -> None:
+    path.write_text(str(value))
 
 
-def _write(path: Path, value: str) -> None:
-    path.write_text(value)
-
-
-def find(group: str) -> Cgroups:
-    """The controllers that this process may use, with a group called ``group`` made in each."""
-    return _find_v2(group) or _find_v1(group) or Cgroups({}, 0)
-
-
-def _own_group(controller: str) -> str:
-    """This process's group, from /proc/self/cgroup (cgroups(7)); "" is version 2."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, names, path = line.split(":", 2)
-        if controller in names.split(","):
-            return path
-    return "/"
-
-
-def _find_v2(group: str) -> Cgroups | None:
-    if not (MOUNT / "cgroup.controllers").is_file():
-        return None
-    own = MOUNT / _own_group("").lstrip("/")
-    # A group with processes of its own may not hand controllers down, so look for the
-    # nearest one above that may: the delegated slice, or the root.
-    for parent in (own, *own.parents):
-        if parent == MOUNT.parent:
-            break
-        directory = parent / group
-        try:
-            available = set((parent / "cgroup.controllers").read_text().split())
-            wanted = " ".join(f"+{name}" for name in sorted(available & {"memory", "pids", "cpu"}))
-            _write(parent / "cgroup.subtree_control", wanted)
-            directory.mkdir(exist_ok=True)
-            _write(directory / "cgroup.subtree_control", wanted)
-        except OSError:
-            continue
-        controllers = dict.fromkeys([*sorted(available & {"memory", "pids", "cpu"})], directory)
-        return Cgroups({**controllers, "freezer": directory}, 2)
+def _number(path: Path) -> int | None:
+    """None for ``max``, and where there is no such file."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_text())
     return None
-
-
-def _find_v1(group: str) -> Cgroups | None:
-    controllers = {}
-    for name in _V1:
-        own = MOUNT / name / _own_group(name).lstrip("/")
-        if not (MOUNT / name / "cgroup.procs").is_file():
-            continue
-        directory = own / group
-        with contextlib.suppress(OSError):
-            directory.mkdir(exist_ok=True)
-            if os.access(directory / "cgroup.procs", os.W_OK):
-                controllers[name] = directory
-    return Cgroups(controllers, 1) if controllers else None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from code_interpreter.host import cgroups
+from code_interpreter.host import cgroup_search
 from code_interpreter.host.templates import resources
 
 PROBE_DEADLINE = 10.0
@@ -116,7 +116,7 @@ def _subordinate_ids() -> Fact:
 
 
 def _control_groups() -> Fact:
-    found = cgroups.find("code-interpreter-doctor")
+    found = cgroup_search.find("code-interpreter-doctor")
     name = "control groups"
     try:
         if not found.controllers:

@@ -80,4 +80,10 @@ class BoxRequest:
     """An empty ext4 image in the view; the box gets a copy of it as its disk."""
     control_groups: dict[str, str] = field(default_factory=dict)
     """Controller → its directory under /sys/fs/cgroup; supervisors may read it in the box."""
+    memory_bytes: int | None = None
+    """What the control group gives it; shared memory and the like get a part of that."""
+    process_memory_bytes: int | None = None
+    """What one process may have, where no control group limits the box."""
+    processes: int | None = None
+    """Processes and threads of user code."""
     hostname: str = "sandbox"

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import signal
 import socket
 import sys
@@ -16,7 +17,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from code_interpreter.host import cgroups
+import psutil
+
+from code_interpreter.host import cgroup_search, kernel_settings
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.ids import IdGrant, IdKind, id_grant
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
@@ -25,6 +28,7 @@ from code_interpreter.host.runtimes.base import (
     Box,
     Isolation,
     Limits,
+    PolicyNotEnforceable,
     RuntimeFailure,
     SandboxRuntime,
     SandboxSpec,
@@ -46,7 +50,6 @@ FIRST_ID = 0x7000_0000
 """Boxes' id ranges start here when the host is root: above every range in use by others."""
 ID_STRIDE = 0x2_0000
 MOST_RANGES = 2000
-INOTIFY_INSTANCES = 32768
 _PACKAGE = Path(__file__).resolve().parents[2]
 _log = logging.getLogger(__name__)
 
@@ -57,34 +60,49 @@ class NamespacesRuntime(SandboxRuntime):
     name = "namespaces"
 
     def __init__(
-        self, data_directory: Path, template: PreparedTemplate, *, fork_server: bool = True
+        self,
+        data_directory: Path,
+        template: PreparedTemplate,
+        *,
+        memory_reserve: int = 0,
+        fork_server: bool = True,
     ) -> None:
+        """``memory_reserve``: bytes that all boxes together leave to the machine."""
         self._data = data_directory
         self._template = template
         self._ids = id_grant()
-        self._cgroups = cgroups.find(f"code-interpreter-{_data_digest(data_directory)}")
+        self._cgroups = cgroup_search.find(f"code-interpreter-{_data_digest(data_directory)}")
         config = _view_config(data_directory, template, self._ids, warm=fork_server)
         self._config = config
         self._forks = ForkServerClient(config, data_directory / "forkserver.log")
         self._ranges: dict[str, int] = {}
         self._disks = DiskImages(data_directory)
+        self._most_memory = psutil.virtual_memory().total - memory_reserve
 
     async def start(self) -> None:
         for name in ("sandboxes", "run"):
             (self._data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make_room_for_inotify()
+        kernel_settings.raise_all()
+        self._cgroups.bound(
+            memory_bytes=self._most_memory,
+            tasks=kernel_settings.most_tasks(),
+            cores=os.cpu_count() or 1,
+        )
         await self._forks.start()
 
     async def stop(self) -> None:
         await self._forks.stop()
         self._cgroups.remove_parents()
 
+    def memory_room(self) -> int | None:
+        return self._cgroups.memory_room()
+
     def enforceable(self, limits: Limits) -> Limits:
         can = self._cgroups.can
         return Limits(
             memory_bytes=limits.memory_bytes if can("memory") else None,
             cpu_count=limits.cpu_count if can("cpu") else None,
-            pids=limits.pids if can("pids") else None,
+            pids=limits.pids if can("pids") or _namespaces_count_processes() else None,
             disk_bytes=limits.disk_bytes if self._disks.problem() is None else None,
         )
 
@@ -99,7 +117,7 @@ class NamespacesRuntime(SandboxRuntime):
             await asyncio.to_thread(self._cgroups.create, name, spec.limits)
             run_directory.mkdir(mode=0o700)
             first_id = self._take_range(name)
-            request = BoxRequest(name, first_id, image, self._cgroups.paths(name))
+            request = self._request(name, first_id, image, spec.limits)
             answer = await self._forks.ask(op="create", box=asdict(request))
             pid = int(answer["pid"])
             ticks = start_ticks(pid)
@@ -128,6 +146,20 @@ class NamespacesRuntime(SandboxRuntime):
         if "error" in answer:
             raise RuntimeFailure(f"the sandbox could not be furnished: {answer['error']}")
         return answer
+
+    def _request(self, name: str, first_id: int, image: str | None, limits: Limits) -> BoxRequest:
+        groups = self._cgroups.paths(name)
+        if limits.pids and not (self._cgroups.can("pids") or _namespaces_count_processes()):
+            raise PolicyNotEnforceable("a process limit needs the pids controller or Linux 5.14")
+        return BoxRequest(
+            name,
+            first_id,
+            image,
+            groups,
+            memory_bytes=limits.memory_bytes,
+            process_memory_bytes=None if self._cgroups.can("memory") else self._most_memory,
+            processes=limits.pids if _namespaces_count_processes() else None,
+        )
 
     def _take_range(self, name: str) -> int:
         taken = set(self._ranges.values())
@@ -244,13 +276,10 @@ class NamespacesRuntime(SandboxRuntime):
         return Isolation("namespaces", tuple(enforced), tuple(missing), tuple(remedies))
 
 
-def _make_room_for_inotify() -> None:
-    """The kernel counts all boxes' instances as those of one user, the host's."""
-    setting = Path("/proc/sys/fs/inotify/max_user_instances")
-    with contextlib.suppress(OSError, ValueError):
-        if int(setting.read_text()) < INOTIFY_INSTANCES:
-            setting.write_text(str(INOTIFY_INSTANCES))
-            _log.info("raised %s to %d", setting, INOTIFY_INSTANCES)
+def _namespaces_count_processes() -> bool:
+    """Since Linux 5.14: `guest/rlimits.py`."""
+    major, minor = (int(part) for part in platform.release().split(".")[:2])
+    return (major, minor) >= (5, 14)
 
 
 def box_name(sandbox_id: str) -> str:

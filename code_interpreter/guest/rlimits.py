@@ -1,0 +1,44 @@
+"""Limits that every process of a box carries (getrlimit(2)): they need no control group."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+OPEN_FILES = 65536
+SUPERVISORS_FIRST = -10
+"""Niceness of the supervisors, where the host is root; that of user code is 0."""
+_USER_CODE_AFTER = 5
+_NO_CORE = (0, 0)
+
+
+def limit_open_files() -> None:
+    """In init: whatever the host may open, a box's processes get one figure."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def limit_process_memory(size: int | None) -> None:
+    """Where nothing limits the box as a whole, one process at least cannot take everything."""
+    if size is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def limit_processes_of_next_namespace(count: int | None) -> None:
+    """All processes and threads of the user namespace that is made next, together.
+
+    Since Linux 5.14 a namespace keeps its maker's RLIMIT_NPROC as a limit of its own
+    (user_namespaces(7)), so root in it is bound as well, and supervisors are not.
+    """
+    if count is not None:
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        most = count if hard == resource.RLIM_INFINITY else min(hard, count)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+def come_after_supervisors() -> None:
+    """User code: no core dumps, which the host's kernel settings would write; and less haste."""
+    resource.setrlimit(resource.RLIMIT_CORE, _NO_CORE)
+    hurried = os.getpriority(os.PRIO_PROCESS, 0) < 0
+    os.setpriority(os.PRIO_PROCESS, 0, 0 if hurried else _USER_CODE_AFTER)

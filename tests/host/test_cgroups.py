@@ -1,0 +1,184 @@
+"""Control groups: on this machine's own mounts, and what is written on version 2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from code_interpreter.host.cgroup_search import MOUNT, OWN_GROUP, find, find_v2
+from code_interpreter.host.cgroups import SUPERVISOR_TASKS, Cgroups
+from code_interpreter.host.runtimes.base import Limits, PolicyNotEnforceable
+
+MIB = 1024 * 1024
+GROUP = f"code-interpreter-test-{os.getpid()}"
+ALL = Limits(memory_bytes=256 * MIB, cpu_count=0.5, pids=100)
+
+
+@pytest.fixture
+def groups() -> Iterator[Cgroups]:
+    found = find(GROUP)
+    missing = {"memory", "pids", "cpu", "freezer"} - set(found.controllers)
+    if missing:
+        pytest.skip(f"this user may not use the controllers {missing} on this machine")
+    try:
+        yield found
+    finally:
+        found.remove("box")
+        found.remove_parents()
+
+
+def _value(groups: Cgroups, controller: str, *names: str) -> str:
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            return (groups.directories("box")[controller] / name).read_text().strip()
+    raise AssertionError(f"none of {names}")
+
+
+def test_limits_are_what_the_kernel_says(groups: Cgroups) -> None:
+    groups.create("box", ALL)
+    memory = _value(groups, "memory", "memory.limit_in_bytes", "memory.max")
+    assert int(memory) == 256 * MIB
+    assert int(_value(groups, "pids", "pids.max")) == 100 + SUPERVISOR_TASKS
+    assert _value(groups, "cpu", "cpu.max", "cpu.cfs_quota_us").split()[0] == "50000"
+
+
+def test_what_is_in_a_group_is_limited_frozen_and_counted(groups: Cgroups) -> None:
+    groups.create("box", ALL)
+    hog = "x = bytearray(100 << 20)\nprint('there', flush=True)\nimport time; time.sleep(60)"
+    command = [sys.executable, "-c", f"input()\n{hog}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            groups.join("box", process.pid)
+            process.stdin.write(b"\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            assert process.stdout.readline() == b"there\n"  # type: ignore[union-attr]
+            assert groups.pids("box") == [process.pid]
+            assert 100 * MIB <= (groups.memory_bytes("box") or 0) <= 256 * MIB
+            groups.freeze("box", frozen=True)
+            groups.freeze("box", frozen=False)
+        finally:
+            process.kill()
+
+
+def test_all_boxes_together_leave_room(groups: Cgroups) -> None:
+    groups.bound(memory_bytes=64 * MIB, tasks=50, cores=3)
+    assert 0 < (groups.memory_room() or 0) <= 64 * MIB
+    parents = groups.controllers
+    assert (parents["pids"] / "pids.max").read_text() == "50\n"
+    weight = parents["cpu"] / ("cpu.weight" if groups.version == 2 else "cpu.shares")
+    assert weight.read_text() == ("300\n" if groups.version == 2 else "3072\n")
+
+
+def test_a_limit_without_a_controller_is_refused() -> None:
+    with pytest.raises(PolicyNotEnforceable, match="memory limit"):
+        Cgroups({}, 0).create("box", Limits(memory_bytes=MIB))
+    with pytest.raises(PolicyNotEnforceable, match="cpu limit"):
+        Cgroups({}, 0).create("box", Limits(cpu_count=1))
+    assert Cgroups({}, 0).memory_room() is None
+
+
+# --- version 2 --------------------------------------------------------------------------
+
+
+def test_what_is_written_on_version_2(tmp_path: Path) -> None:
+    groups = Cgroups(dict.fromkeys(("memory", "pids", "cpu", "freezer"), tmp_path), 2)
+    groups.create("box", ALL)
+    said = {path.name: path.read_text() for path in (tmp_path / "box").iterdir()}
+    assert said == {
+        "memory.max": str(256 * MIB),
+        "memory.swap.max": "0",
+        "pids.max": str(100 + SUPERVISOR_TASKS),
+        "cpu.max": "50000 100000",
+    }
+    assert groups.paths("box") == {"unified": str(tmp_path / "box")}
+
+
+def test_room_on_version_2(tmp_path: Path) -> None:
+    for group, limit in ((tmp_path, "max"), (tmp_path / "service", str(300 * MIB))):
+        group.mkdir(exist_ok=True)
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text(f"{100 * MIB}\n")
+        (group / "memory.stat").write_text(f"anon 5\nfile 9\ninactive_file {20 * MIB}\n")
+    groups = Cgroups({"memory": tmp_path / "service"}, 2)
+    assert groups.memory_room() == 220 * MIB
+    groups.bound(memory_bytes=200 * MIB, tasks=1, cores=1)
+    assert groups.memory_room() == 120 * MIB
+
+
+DELEGATED = """
+import os, pathlib, subprocess, sys
+from code_interpreter.host.cgroup_search import find_v2
+mount, service, controller = map(pathlib.Path, sys.argv[1:])
+(service / "cgroup.procs").write_text(str(os.getpid()))
+child = subprocess.Popen(["sleep", "30"])
+try:
+    groups = find_v2("boxes", mount, {controller.name})
+    again = find_v2("boxes", mount, {controller.name})
+    assert groups is not None and groups == again, (groups, again)
+    print(groups.controllers[controller.name])
+    print(open("/proc/self/cgroup").read())
+    groups.directories("box")["freezer"].mkdir()
+    groups.join("box", child.pid)
+    groups.freeze("box", frozen=True)
+    print(open(f"/proc/{child.pid}/cgroup").read())
+    groups.freeze("box", frozen=False)
+finally:
+    child.kill()
+    child.wait()
+groups.remove("box")
+groups.remove_parents()
+"""
+
+
+@pytest.fixture
+def unified() -> Path:
+    """A version 2 mount with a controller on it, whichever that is, for root to make groups in."""
+    for mount in (MOUNT, MOUNT / "unified"):
+        file = mount / "cgroup.controllers"
+        if os.getuid() == 0 and file.is_file() and file.read_text().split():
+            return mount
+    pytest.skip("no version 2 mount with a controller that this user may use")
+
+
+def test_a_delegated_service_moves_itself_down(unified: Path) -> None:
+    controller = (unified / "cgroup.controllers").read_text().split()[0]
+    handed_down = (unified / "cgroup.subtree_control").read_text().split()
+    service = unified / f"{GROUP}.service"
+    (unified / "cgroup.subtree_control").write_text(f"+{controller}")
+    service.mkdir()
+    try:
+        command = [sys.executable, "-c", DELEGATED, str(unified), str(service), controller]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert result.returncode == 0, result.stderr
+        lines = result.stdout.splitlines()
+        assert lines[0] == str(service / "boxes")
+        assert f"0::/{service.name}/{OWN_GROUP}" in lines
+        assert f"0::/{service.name}/boxes/box" in lines
+    finally:
+        _remove(service / OWN_GROUP)
+        _remove(service)
+        if controller not in handed_down:
+            (unified / "cgroup.subtree_control").write_text(f"-{controller}")
+
+
+def _remove(group: Path) -> None:
+    """A process that has ended may be in it for a moment."""
+    deadline = time.monotonic() + 5
+    while group.is_dir():
+        try:
+            group.rmdir()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_plain_directory_is_no_control_group(tmp_path: Path) -> None:
+    assert find_v2("boxes", tmp_path) is None
+    assert find("boxes", mount=tmp_path) == Cgroups({}, 0)
