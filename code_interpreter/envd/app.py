@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from connectrpc.code import Code
@@ -39,7 +39,7 @@ _FREE = frozenset({"/health", "/init", "/files"})
 _REFUSAL = "the access token is missing or wrong (header X-Access-Token)"
 
 
-def make_app(config: GuestConfig) -> ASGIApp:
+def make_app(config: GuestConfig) -> Gate:
     """The application of one sandbox's envd."""
     state = State(config, default_user=config.default_user)
     Memory(config.state_directory).recall(state)
@@ -51,15 +51,17 @@ def make_app(config: GuestConfig) -> ASGIApp:
         "compressions": (),
         "codecs": codecs(),
     }
+    processes = Processes(starter)
+    filesystem = FilesystemService(state, files)
     services: dict[str, Any] = {
-        "/process.Process/": ProcessASGIApplication(
-            ProcessService(state, Processes(starter)), **options
-        ),
-        "/filesystem.Filesystem/": FilesystemASGIApplication(
-            FilesystemService(state, files), **options
-        ),
+        "/process.Process/": ProcessASGIApplication(ProcessService(state, processes), **options),
+        "/filesystem.Filesystem/": FilesystemASGIApplication(filesystem, **options),
     }
-    return Gate(state, services, _plain(state, tree))
+
+    def in_use() -> bool:
+        return processes.has_any() or filesystem.has_watchers()
+
+    return Gate(state, services, _plain(state, tree), in_use)
 
 
 def _plain(state: State, tree: Tree) -> Starlette:
@@ -83,7 +85,15 @@ def _plain(state: State, tree: Tree) -> Starlette:
 class Gate:
     """Lets in who has the access token, and shows the way."""
 
-    def __init__(self, state: State, services: Mapping[str, ASGIApp], plain: ASGIApp) -> None:
+    def __init__(
+        self,
+        state: State,
+        services: Mapping[str, ASGIApp],
+        plain: ASGIApp,
+        in_use: Callable[[], bool],
+    ) -> None:
+        self.in_use = in_use
+        """Whether something is kept that a successor would not know of."""
         self._state = state
         self._services = services
         self._plain = plain

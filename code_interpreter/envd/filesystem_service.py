@@ -58,6 +58,9 @@ class FilesystemService(FilesystemProtocol):
         self._files = files
         self._watches: dict[str, tuple[Watch, bool]] = {}
 
+    def has_watchers(self) -> bool:
+        return bool(self._watches)
+
     async def stat(self, request: StatRequest, ctx: Context) -> StatResponse:
         path, _ = self._resolve(request.path, ctx)
         return StatResponse(entry=await _in_thread(self._files.describe, path))

@@ -13,6 +13,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from code_interpreter.envd.app import make_app
+from code_interpreter.envd.server import Server
 from code_interpreter.guest.config import GuestConfig, listening_socket
 from code_interpreter.guest.ports import serve_ports
 
@@ -27,7 +28,7 @@ MOST_THREADS = 64
 
 
 def run(config: GuestConfig) -> None:
-    """Serve until killed. To be called once, in a process without threads."""
+    """Serve until killed or idle. To be called once, in a process without threads."""
     os.umask(0o022)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a process that does not read is no reason
     _raise_file_limit()
@@ -53,11 +54,13 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
         server_header=False,
+        date_header=False,  # it would have to be renewed every second
     )
 
 
 async def _serve(config: GuestConfig) -> None:
-    server = uvicorn.Server(server_config(make_app(config)))
+    app = make_app(config)
+    server = Server(server_config(app), app.in_use, config.idle_seconds)
     threads = ThreadPoolExecutor(MOST_THREADS, "envd")
     asyncio.get_running_loop().set_default_executor(threads)
     listener = listening_socket(config.listen_fd, config.listen_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ class Meter:
 
     def __init__(self, state_directory: str) -> None:
         self._groups = Path(state_directory, "cgroup")
-        self._before: tuple[float, float] | None = None
+        self._last = Path(state_directory, "meter.json")
 
     def read(self) -> dict[str, Any]:
         """The body of ``GET /metrics``. Memory and disk in bytes; cpu in percent of one core."""
@@ -82,9 +83,18 @@ class Meter:
         return float(times.user + times.system)
 
     def _cpu_percent(self) -> float:
-        """Since the last reading; since the start for the first."""
+        """Since the last reading, maybe by an earlier envd; 0 for the first."""
         now, used = time.monotonic(), self._cpu_seconds()
-        before, self._before = self._before, (now, used)
+        before = self._replace_last(now, used)
         if before is None or now <= before[0]:
             return 0.0
         return 100 * (used - before[1]) / (now - before[0])
+
+    def _replace_last(self, now: float, used: float) -> tuple[float, float] | None:
+        before = None
+        with contextlib.suppress(OSError, ValueError):
+            then, was = json.loads(self._last.read_text())
+            before = (float(then), float(was))
+        with contextlib.suppress(OSError):
+            self._last.write_text(json.dumps([now, used]))
+        return before

@@ -40,6 +40,9 @@ class Processes:
         self._starter = starter
         self._by_pid: dict[int, Process] = {}
 
+    def has_any(self) -> bool:
+        return bool(self._by_pid)
+
     def running(self) -> list[Process]:
         return [process for process in self._by_pid.values() if process.ended is None]
 

@@ -34,6 +34,8 @@ class GuestConfig:
     ports_path: str | None = None
     max_contexts: int = 100
     """gateway only."""
+    idle_seconds: float | None = None
+    """envd only: without a request for so long it ends, with status 0; None: never."""
     kernel_starter_fd: int | None = None
     """gateway only: a connection to the init that forks warm kernels; None starts them cold."""
 

@@ -15,7 +15,8 @@ import socket
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -34,6 +35,8 @@ from code_interpreter.protocol.boxes import SUPERVISOR_ID, BoxRequest, ViewConfi
 
 SETUP_DEADLINE = 20.0
 """Seconds that the fork server has for the box's mounts, and the host for its first word."""
+IDLE_SECONDS = 10.0
+"""After which envd, if nobody needs it, ends until somebody does."""
 RESTART_PAUSE = 0.2
 """Seconds between the death of a supervisor and its next start."""
 _MESSAGE = 1 << 20
@@ -60,6 +63,7 @@ class Init:
         self._sockets = sockets
         self._failure: str | None = None
         self._supervisors: dict[int, Supervisor] = {}
+        self._resting: set[Supervisor] = set()
         self._restarts: list[tuple[float, Supervisor]] = []
         self._kernels: dict[int, str] = {}
         self._user_namespace: int | None = None
@@ -160,11 +164,13 @@ class Init:
             jupyter_path="/opt/code-interpreter",
             user_namespace_fd=self._user_namespace,
         )
+        idle_seconds = IDLE_SECONDS if self._config.modules else None  # a cold start is long
+        lasting = replace(shared, idle_seconds=idle_seconds)
         with_kernels = self._config.kernel_directory is not None
         gateway_fd = self._gateway_side.fileno() if with_kernels else None
         return [
             Supervisor("gateway", _with(shared, self._sockets.gateway, kernel=gateway_fd)),
-            Supervisor("envd", _with(shared, self._sockets.envd, ports=self._sockets.ports)),
+            Supervisor("envd", _with(lasting, self._sockets.envd, ports=self._sockets.ports)),
         ]
 
     def _start(self, supervisor: Supervisor) -> None:
@@ -185,7 +191,9 @@ class Init:
 
     def _ended(self, pid: int, status: int) -> None:
         supervisor = self._supervisors.pop(pid, None)
-        if supervisor is not None:
+        if supervisor is not None and status == 0:
+            self._rest(supervisor)
+        elif supervisor is not None:
             print(f"init: {supervisor.name} ended, status {status}", file=sys.stderr, flush=True)
             self._restarts.append((time.monotonic() + RESTART_PAUSE, supervisor))
         elif self._kernels.pop(pid, None) is not None:
@@ -197,6 +205,22 @@ class Init:
                     "signal": -code if code < 0 else None,
                 }
             )
+
+    def _rest(self, supervisor: Supervisor) -> None:
+        """It ended because nobody needed it; the next connection starts it again."""
+        self._resting.add(supervisor)
+        for listener in supervisor.listeners():
+            self._selector.register(
+                listener, selectors.EVENT_READ, partial(self._wake_up, supervisor)
+            )
+
+    def _wake_up(self, supervisor: Supervisor, _: object) -> None:
+        if supervisor not in self._resting:  # both its sockets had a visitor
+            return
+        self._resting.remove(supervisor)
+        for listener in supervisor.listeners():
+            self._selector.unregister(listener)
+        self._start(supervisor)
 
     def _tell_gateway(self, message: dict[str, Any]) -> None:
         try:
@@ -261,8 +285,6 @@ def _with(
     ports: socket.socket | None = None,
     kernel: int | None = None,
 ) -> GuestConfig:
-    from dataclasses import replace
-
     return replace(
         config,
         listen_fd=listener.fileno(),

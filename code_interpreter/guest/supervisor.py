@@ -38,6 +38,11 @@ class Supervisor:
         )
         return {descriptor for descriptor in named if descriptor is not None}
 
+    def listeners(self) -> list[int]:
+        """Descriptors at which its clients connect."""
+        named = (self.config.listen_fd, self.config.ports_fd)
+        return [descriptor for descriptor in named if descriptor is not None]
+
     def fork(self, log: int, *, warm: bool) -> int:
         """Start it as a child of this process and return its pid."""
         pid = os.fork()

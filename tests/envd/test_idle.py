@@ -1,0 +1,120 @@
+"""An envd that nobody needs ends, and comes back for whoever does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from e2b import Sandbox
+
+from code_interpreter.guest.config import GuestConfig
+from code_interpreter.guest.init import IDLE_SECONDS
+from tests.envd.supervisors import processes
+from tests.service import Service
+
+DEADLINE = 20.0
+
+
+class Short:
+    """One by itself, that ends after a second at most."""
+
+    def __init__(self, top: Path) -> None:
+        self._socket = top / "envd.sock"
+        (top / "state").mkdir(0o700)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self._socket))
+        self.listener.listen()
+        config = GuestConfig(
+            isolated=False,
+            home=str(top),
+            state_directory=str(top / "state"),
+            listen_fd=self.listener.fileno(),
+            idle_seconds=0.3,
+        )
+        command = [sys.executable, "-m", "code_interpreter.envd", "--config", config.dump()]
+        self.process = subprocess.Popen(command, pass_fds=(self.listener.fileno(),))
+
+    def call(self, method: str, **message: object) -> httpx.Response:
+        """Over a connection that is closed after it."""
+        with self.connect() as http:
+            return http.post(f"/{method}", json=message, headers={"Connection": "close"})
+
+    def connect(self) -> httpx.Client:
+        transport = httpx.HTTPTransport(uds=str(self._socket))
+        return httpx.Client(transport=transport, base_url="http://envd", timeout=DEADLINE)
+
+    def ends(self) -> bool:
+        return self.process.wait(DEADLINE) == 0
+
+    def stays(self) -> bool:
+        time.sleep(1)
+        return self.process.poll() is None
+
+
+@pytest.fixture
+def envd(tmp_path: Path) -> Iterator[Short]:
+    envd = Short(tmp_path)
+    yield envd
+    envd.process.kill()
+    envd.process.wait(DEADLINE)
+    envd.listener.close()
+
+
+def test_without_visitors_it_ends(envd: Short) -> None:
+    assert envd.call("process.Process/List").status_code == 200
+    assert envd.ends()
+
+
+def test_a_connection_keeps_it(envd: Short) -> None:
+    with envd.connect() as http:
+        assert http.get("/health").status_code == 204
+        assert envd.stays()
+    assert envd.ends()
+
+
+def test_a_watcher_keeps_it(envd: Short, tmp_path: Path) -> None:
+    made = envd.call("filesystem.Filesystem/CreateWatcher", path=str(tmp_path))
+    watcher = made.json()["watcherId"]
+    assert envd.stays()
+    (tmp_path / "new").touch()
+    seen = envd.call("filesystem.Filesystem/GetWatcherEvents", watcherId=watcher).json()
+    assert "new" in [event["name"] for event in seen["events"]]
+    envd.call("filesystem.Filesystem/RemoveWatcher", watcherId=watcher)
+    assert envd.ends()
+
+
+def test_a_process_keeps_it(envd: Short) -> None:
+    message = b'{"process": {"cmd": "/bin/sleep", "args": ["60"]}}'
+    framed = b"\0" + len(message).to_bytes(4, "big") + message
+    headers = {"Content-Type": "application/connect+json"}
+    with envd.connect() as http:
+        with http.stream("POST", "/process.Process/Start", content=framed, headers=headers) as run:
+            next(run.iter_bytes())
+    assert envd.stays()
+    running = envd.call("process.Process/List").json()["processes"]
+    assert [process["config"]["cmd"] for process in running] == ["/bin/sleep"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to see processes inside a sandbox")
+@pytest.mark.timeout(120)
+def test_it_comes_back_as_it_was(service: Service) -> None:
+    with Sandbox.create(timeout=120, envs={"KEPT": "yes"}, **service.options) as box:
+        envd = processes(box.sandbox_id)[2]
+        deadline = time.monotonic() + 3 * IDLE_SECONDS
+        while envd.is_running():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        anonymous = {"E2b-Sandbox-Id": box.sandbox_id, "E2b-Sandbox-Port": "49983"}
+        refused = httpx.get(f"{service.url}/envs", headers=anonymous, trust_env=False)
+        assert refused.status_code == 401
+        assert box.commands.run("echo $KEPT $E2B_SANDBOX_ID").stdout.split() == [
+            "yes",
+            box.sandbox_id,
+        ]
