@@ -71,7 +71,7 @@ class NamespacesRuntime(SandboxRuntime):
         self._data = data_directory
         self._template = template
         self._ids = id_grant()
-        self._cgroups = cgroup_search.find(f"code-interpreter-{_data_digest(data_directory)}")
+        self._cgroups = cgroup_search.find(f"code-interpreter-{data_digest(data_directory)}")
         config = _view_config(data_directory, template, self._ids, warm=fork_server)
         self._config = config
         self._forks = ForkServerClient(config, data_directory / "forkserver.log")
@@ -290,7 +290,8 @@ def box_name(sandbox_id: str) -> str:
     return "i" + hashlib.sha256(f"box {sandbox_id}".encode()).hexdigest()[:20]
 
 
-def _data_digest(data_directory: Path) -> str:
+def data_digest(data_directory: Path) -> str:
+    """Tells the control groups of one host from those of another."""
     return hashlib.sha256(bytes(data_directory.resolve())).hexdigest()[:8]
 
 
