@@ -96,9 +96,10 @@ class World:
         raise LookupError(f"{name} is not there at the moment")
 
     def kernels(self, sandbox_id: str) -> list[psutil.Process]:
-        supervisors = self._supervisors(sandbox_id).values()
-        children = self.init(sandbox_id).children()
-        return [child for child in children if _pid_inside(child.pid) not in supervisors]
+        """Those forked by init; what commands have left behind runs something else."""
+        init, supervisors = self.init(sandbox_id), self._supervisors(sandbox_id).values()
+        forks = [child for child in init.children() if child.cmdline() == init.cmdline()]
+        return [child for child in forks if _pid_inside(child.pid) not in supervisors]
 
     def starter(self, sandbox_id: str) -> psutil.Process:
         """The process of envd's that starts commands."""
