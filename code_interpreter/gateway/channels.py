@@ -55,7 +55,7 @@ class Channels:
     ) -> zmq.Socket[bytes]:
         socket = context.socket(zmq.SUB if name == "iopub" else zmq.DEALER)
         socket.linger = 0
-        socket.setsockopt(zmq.RECONNECT_IVL, 2)  # the kernel binds when it is ready, we are early
+        socket.setsockopt(zmq.RECONNECT_IVL, 5)  # the kernel binds when it is ready, we are early
         if name == "iopub":
             socket.rcvhwm = self._high_water
             socket.subscribe(b"")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import zmq
 
+from code_interpreter.gateway.arrival import arrival_of
 from code_interpreter.gateway.channels import Channels
 from code_interpreter.gateway.execution import KernelEnd
 from code_interpreter.gateway.languages import KernelSpec
@@ -155,8 +156,16 @@ class Kernel:
     async def _launch(self, cwd: str, env: dict[str, str]) -> None:
         assert self._directory is not None
         connection = self._connection = self._new_connection(self._directory)
-        self._channels = Channels(self._zmq, connection, self._said, self.spec.high_water)
-        environment = {**env, **self.spec.env}
+        with arrival_of(connection) as arrival:
+            await self._start_process(connection, cwd, {**env, **self.spec.env})
+            if arrival is not None:
+                await arrival.wait(self._ready)
+        if not self._ready.done():
+            self._channels = Channels(self._zmq, connection, self._said, self.spec.high_water)
+
+    async def _start_process(
+        self, connection: dict[str, Any], cwd: str, environment: dict[str, str]
+    ) -> None:
         if self._starter is not None:
             self._provisioner = WarmProvisioner()
             self._provisioner.watch(self._process_ended)
@@ -207,8 +216,8 @@ class Kernel:
 
     async def _until_ready(self) -> None:
         """Until it has answered on the shell channel and its output is being heard."""
-        assert self._channels is not None
         while not self._ready.done():
+            assert self._channels is not None
             self._nudge_id = self._channels.send("shell", "kernel_info_request", {})
             self._answered.clear()
             await asyncio.wait([self._ready], timeout=_NUDGE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import zmq
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 
@@ -20,6 +21,17 @@ DEADLINE = 10.0
 def warm_up() -> None:
     """Answer a request over a pair of sockets; no thread, kernel or file is made."""
     asyncio.run(_answer_once())
+    _make_annotations()
+
+
+def _make_annotations() -> None:
+    """pyzmq looks at them whenever it sets an option, in kernels too.
+
+    A class has none until it is asked; getting them writes to it and to all its subclasses.
+    """
+    for kind in (zmq.Context, zmq.Socket):
+        for each in kind.__mro__:
+            getattr(each, "__annotations__", None)
 
 
 async def _answer_once() -> None:

@@ -233,32 +233,16 @@ def bring_up_loopback() -> None:
 def make_user_namespace(*, single_id: bool, processes: int | None = None) -> int:
     """A user namespace below this one for user code; the descriptor keeps it alive.
 
-    ``processes`` limits how many processes and threads it has at a time.
+    ``processes`` limits how many processes and threads it has at a time. Makes this process
+    dumpable: only then may it write the maps of the namespace.
     """
-    ready_read, ready_write = os.pipe()
-    done_read, done_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(done_write)
-        try:
-            syscalls.set_dumpable(True)
-            rlimits.limit_processes_of_next_namespace(processes)
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
-            os.write(ready_write, b"+")
-            os.read(done_read, 1)
-        finally:
-            os._exit(0)
-    os.close(ready_write)
-    try:
-        if not os.read(ready_read, 1):
-            raise OSError("the kernel refused a user namespace for user code")
+    syscalls.set_dumpable(True)
+    with (
+        rlimits.processes_of_new_namespaces(processes),
+        syscalls.sleeper_in_namespaces(syscalls.CLONE_NEWUSER) as pid,
+    ):
         write_id_maps(pid, 0, 1 if single_id else SUPERVISOR_ID)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(ready_read)
-        os.close(done_write)
-        os.close(done_read)
-        os.waitpid(pid, 0)
 
 
 def write_id_maps(pid: int, first: int, count: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+from collections.abc import Iterator
 
 OPEN_FILES = 65536
 SUPERVISORS_FIRST = -10
@@ -25,16 +27,21 @@ def limit_process_memory(size: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
-def limit_processes_of_next_namespace(count: int | None) -> None:
-    """All processes and threads of the user namespace that is made next, together.
+@contextlib.contextmanager
+def processes_of_new_namespaces(count: int | None) -> Iterator[None]:
+    """All processes and threads of a user namespace that is made in the block, together.
 
     Since Linux 5.14 a namespace keeps its maker's RLIMIT_NPROC as a limit of its own
     (user_namespaces(7)), so root in it is bound as well, and supervisors are not.
     """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     if count is not None:
-        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         most = count if hard == resource.RLIM_INFINITY else min(hard, count)
-        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
 
 
 def come_after_supervisors() -> None:

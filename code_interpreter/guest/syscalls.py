@@ -6,10 +6,13 @@ Numbers are those of the kernel's unified table, the same on every 64-bit archit
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import os
 import platform
-from collections.abc import Collection
+import signal
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 CLONE_NEWNS = 0x00020000
@@ -57,6 +60,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
 
+_SLEEPER_STACK = 1 << 16
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -108,6 +112,27 @@ def fork_into_namespaces(flags: int) -> int:
         if pid < 0:
             raise OSError(code, os.strerror(code), "clone")
     return pid
+
+
+@contextlib.contextmanager
+def sleeper_in_namespaces(flags: int) -> Iterator[int]:
+    """A process that sleeps in new namespaces, and is gone at the end of the block; its pid.
+
+    It shares this process's memory, which makes it cheap: nothing is copied, and all that
+    it runs is pause(2).
+    """
+    with mmap.mmap(-1, _SLEEPER_STACK) as stack:
+        start = ctypes.c_char.from_buffer(stack)
+        top = ctypes.c_void_p(ctypes.addressof(start) + _SLEEPER_STACK)
+        sigchld, shared_memory = 17, 0x100
+        kind = ctypes.c_int(flags | shared_memory | sigchld)
+        pid = _check(_libc.clone(_libc.pause, top, kind, None), "clone")
+        try:
+            yield pid
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            del start
 
 
 def mount(
