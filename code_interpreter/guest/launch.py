@@ -154,6 +154,8 @@ def enter_user_namespace(descriptor: int, user: User) -> None:
         os.setgroups(user.groups)
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
+    if user.uid != 0:  # the kernel does it only for who was root before
+        syscalls.drop_capabilities()
 
 
 def groups_are_denied() -> bool:

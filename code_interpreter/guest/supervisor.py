@@ -69,6 +69,8 @@ class Supervisor:
     def _exec(self) -> NoReturn:
         for descriptor in self.descriptors():
             os.set_inheritable(descriptor, True)
+        if self.config.isolated:  # else what is executed counts as set-group-id: no capabilities
+            syscalls.set_filesystem_ids(os.geteuid(), os.getegid())
         module = "code_interpreter.guest.supervisor"
         arguments = [sys.executable, "-m", module, self.name, self.config.dump()]
         os.execv(sys.executable, arguments)

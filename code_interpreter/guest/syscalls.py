@@ -295,6 +295,11 @@ def limit_capabilities(kept: Collection[int], *, inheritable: bool) -> None:
     set_capabilities(words)
 
 
+def drop_capabilities() -> None:
+    """Of this process, all; what root executes below it may have them again."""
+    set_capabilities([0] * 6)
+
+
 def _is_bounding(capability: int) -> bool:
     try:
         return bool(_prctl(_PR_CAPBSET_READ, capability))

@@ -252,6 +252,17 @@ def test_kernels_hold_no_more_rights_and_descriptors_than_commands(service: Serv
         fresh.kill()
 
 
+def test_only_root_of_the_box_holds_capabilities(box: Sandbox) -> None:
+    """Also of the processes that start commands, and live on between them."""
+    _run(box, "true", "user")
+    held = _run(box, "grep -h -E '^(Uid|Cap(Prm|Eff|Amb))' /proc/[0-9]*/status", "user").split()
+    numbers = [held[n : n + 11] for n in range(0, len(held), 11)]
+    of_user = [fields for fields in numbers if fields[1] == "1000"]
+    assert len(of_user) >= 2, "the shell, and what started it"
+    for fields in of_user:
+        assert [fields[n] for n in (6, 8, 10)] == ["0" * 16] * 3, fields
+
+
 # --- neighbours -------------------------------------------------------------------------
 
 
