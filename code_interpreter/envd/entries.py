@@ -12,6 +12,7 @@ from protobuf.wkt import Timestamp
 from code_interpreter.envd.accounts import group_names, user_names
 from code_interpreter.envd.metadata import read_metadata
 from code_interpreter.envd.text import printable
+from code_interpreter.envd.tree import Tree
 
 _LETTERS = (
     (stat.S_ISDIR, "d"),
@@ -26,7 +27,8 @@ _LETTERS = (
 class Describer:
     """Remembers the accounts' names: make one for each answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
         self._users = user_names()
         self._groups = group_names()
 
@@ -37,9 +39,10 @@ class Describer:
         """
         own = os.lstat(name, dir_fd=directory)
         is_link = stat.S_ISLNK(own.st_mode)
+        target, mode = self._tree.behind(directory, name) if is_link else (None, own.st_mode)
         entry = EntryInfo(
             name=printable(os.path.basename(path)) or "/",
-            type=_type(directory, name, own),
+            type=_type(mode),
             path=printable(path),
             size=own.st_size,
             mode=stat.S_IMODE(own.st_mode) & 0o777,
@@ -50,8 +53,8 @@ class Describer:
             metadata={} if is_link else read_metadata(f"/proc/self/fd/{directory}/{name}"),
             is_symlink=is_link,
         )
-        if is_link:
-            entry.symlink_target = printable(os.path.realpath(path))
+        if target is not None:
+            entry.symlink_target = printable(target)
         return entry
 
 
@@ -60,13 +63,7 @@ def _timestamp(nanoseconds: int) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=rest)
 
 
-def _type(directory: int, name: str, own: os.stat_result) -> FileType:
-    mode = own.st_mode
-    if stat.S_ISLNK(mode):
-        try:
-            mode = os.stat(name, dir_fd=directory).st_mode
-        except OSError:
-            return FileType.UNSPECIFIED
+def _type(mode: int) -> FileType:
     if stat.S_ISDIR(mode):
         return FileType.DIRECTORY
     return FileType.FILE if stat.S_ISREG(mode) else FileType.UNSPECIFIED

@@ -38,7 +38,7 @@ class Filesystem:
         with _naming(path):
             try:
                 with self._tree.parent(path) as (above, name):
-                    return Describer().describe(above, name, path)
+                    return Describer(self._tree).describe(above, name, path)
             except NotADirectoryError as error:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
 
@@ -80,12 +80,12 @@ class Filesystem:
             raise OSError(errno.EINVAL, "The root directory cannot be removed", path)
         with contextlib.suppress(FileNotFoundError):
             with _naming(path), self._tree.parent(path) as (above, name):
-                remove(above, name)
+                remove(self._tree, above, name)
 
     def list(self, path: str, depth: int) -> list[EntryInfo]:
         """Depth first, names in order. A link to a directory is listed, but not entered."""
         with self._tree.directory(path) as directory:
-            return list_directory(directory, path, depth)
+            return list_directory(self._tree, directory, path, depth)
 
     def place_of_directory(self, path: str) -> str:
         """Where a path to a directory leads, without links."""
@@ -94,7 +94,7 @@ class Filesystem:
 
     def watch(self, path: str, recursive: bool) -> Watch:
         with _naming(path), self._tree.directory(path) as directory:
-            return Watch(path, self._tree.where(directory), recursive=recursive)
+            return Watch(self._tree, path, self._tree.where(directory), recursive=recursive)
 
 
 @contextlib.contextmanager

@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from e2b.envd.filesystem.filesystem_pb import EntryInfo, FileType
 
 from code_interpreter.envd.entries import Describer
+from code_interpreter.envd.tree import Tree
 
 MOST_ENTRIES = 200_000
 """Of one answer: as much as fits into memory."""
-_INTO = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def list_directory(directory: int, path: str, depth: int) -> list[EntryInfo]:
+def list_directory(tree: Tree, directory: int, path: str, depth: int) -> list[EntryInfo]:
     """All entries below an open directory, ``depth`` levels of them; ``path`` is its name.
 
     Depth first, a directory before what is in it, names in order. Raises OSError.
     """
     found = []
-    describer = Describer()
-    levels = [_Level(os.dup(directory), path)]
+    describer = Describer(tree)
+    levels = [_Level(tree, os.dup(directory), path)]
     try:
         while levels:
             entry = levels[-1].next(describer)
@@ -49,7 +49,8 @@ def _is_directory(entry: EntryInfo) -> bool:
 class _Level:
     """A directory that is being gone through; owns its descriptor."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
+    def __init__(self, tree: Tree, descriptor: int, path: str) -> None:
+        self._tree = tree
         self._descriptor = descriptor
         self._path = path
         self._name = ""
@@ -71,10 +72,10 @@ class _Level:
     def enter(self) -> Iterator[_Level]:
         """The directory that was told of last, if it can still be entered."""
         try:
-            descriptor = os.open(self._name, _INTO, dir_fd=self._descriptor)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            descriptor = self._tree.enter(self._name, self._descriptor)
+        except OSError:  # gone, a link meanwhile, or not to be looked into
             return
-        yield _Level(descriptor, os.path.join(self._path, self._name))
+        yield _Level(self._tree, descriptor, os.path.join(self._path, self._name))
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -6,10 +6,11 @@ import ctypes
 import errno
 import os
 
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_NO_MAGICLINKS = 0x02
 """Refuse the links of /proc that lead straight to a file, such as ``/proc/1/root``."""
 _NUMBER = 437
-_AT_FDCWD = -100
+AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -21,14 +22,17 @@ class _How(ctypes.Structure):
     )
 
 
-def openat2(path: str, flags: int, resolve: int) -> int:
-    """A descriptor, close-on-exec. Raises OSError; ENOSYS before Linux 5.6."""
+def openat2(path: str, flags: int, resolve: int, directory: int = AT_FDCWD) -> int:
+    """A descriptor, close-on-exec; relative paths start at an open ``directory``.
+
+    Raises OSError; ENOSYS before Linux 5.6.
+    """
     how = _How(flags | os.O_CLOEXEC, 0, resolve)
     while True:
         descriptor = int(
             _libc.syscall(
                 ctypes.c_long(_NUMBER),
-                ctypes.c_int(_AT_FDCWD),
+                ctypes.c_int(directory),
                 os.fsencode(path),
                 ctypes.byref(how),
                 ctypes.c_size_t(ctypes.sizeof(how)),

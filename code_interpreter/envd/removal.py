@@ -6,10 +6,10 @@ import contextlib
 import os
 import stat
 
-_INTO = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from code_interpreter.envd.tree import Tree
 
 
-def remove(above: int, name: str) -> None:
+def remove(tree: Tree, above: int, name: str) -> None:
     """The file or directory ``name`` of an open directory. Follows no links. Raises OSError.
 
     However deep it is: ``shutil.rmtree`` gives up after a thousand levels.
@@ -17,7 +17,7 @@ def remove(above: int, name: str) -> None:
     if not stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
         os.unlink(name, dir_fd=above)
         return
-    levels = [_Level(above, name)]
+    levels = [_Level(tree, above, name)]
     try:
         while levels:
             deeper = levels[-1].empty()
@@ -25,7 +25,7 @@ def remove(above: int, name: str) -> None:
                 if deeper is None:
                     levels.pop().remove()
                 else:
-                    levels.append(_Level(levels[-1].descriptor, deeper))
+                    levels.append(_Level(tree, levels[-1].descriptor, deeper))
     finally:
         for level in levels:
             os.close(level.descriptor)
@@ -34,10 +34,10 @@ def remove(above: int, name: str) -> None:
 class _Level:
     """A directory that is being emptied."""
 
-    def __init__(self, above: int, name: str) -> None:
+    def __init__(self, tree: Tree, above: int, name: str) -> None:
         self._above = above
         self._name = name
-        self.descriptor = os.open(name, _INTO, dir_fd=above)
+        self.descriptor = tree.enter(name, above)
         try:
             self._names = iter(os.listdir(self.descriptor))
         except BaseException:

@@ -9,6 +9,7 @@ are never opened, so nothing hangs on them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -16,7 +17,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from code_interpreter.envd.openat2 import RESOLVE_NO_MAGICLINKS, openat2
+from code_interpreter.envd.openat2 import (
+    AT_FDCWD,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    openat2,
+)
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.users import User
 
@@ -71,12 +77,21 @@ class Tree:
         return os.readlink(f"/proc/self/fd/{descriptor}")
 
     def _check(self, descriptor: int, path: str) -> None:
-        place = self.where(descriptor)
+        if self._is_supervisors(descriptor):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    def _is_supervisors(self, descriptor: int) -> bool:
+        """Whether it is in the supervisors' own directory, or what /proc shows of one of them."""
+        try:
+            place = self.where(descriptor)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # as deep as only user code makes directories
+                return False
+            raise
         if place == self._private or place.startswith(self._private + "/"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return True
         process = _PROCESS.match(place)
-        if process is not None and not self._is_user_code(int(process[1])):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return process is not None and not self._is_user_code(int(process[1]))
 
     def _is_user_code(self, pid: int) -> bool:
         if self._user_namespace is None:
@@ -85,6 +100,21 @@ class Tree:
             return os.stat(f"/proc/{pid}/ns/user").st_ino == self._user_namespace
         except OSError:
             return False
+
+    def behind(self, directory: int, name: str) -> tuple[str, int]:
+        """Where a symbolic link in an open directory leads, and the mode of what is there.
+
+        Of a link to nowhere, or to the supervisors' own, what the link itself says and mode 0.
+        """
+        with contextlib.suppress(OSError):
+            found = _follow(name, directory)
+            try:
+                if not self._is_supervisors(found):
+                    return self.where(found), os.fstat(found).st_mode
+            finally:
+                os.close(found)
+        text = os.readlink(name, dir_fd=directory)
+        return os.path.normpath(os.path.join(self.where(directory), text)), 0
 
     # --- contents -------------------------------------------------------------------------
 
@@ -142,6 +172,16 @@ class Tree:
         place = self.where(descriptor) + "/"
         return place.startswith(("/proc/", "/sys/", self._private + "/"))
 
+    def enter(self, path: str, directory: int = AT_FDCWD) -> int:
+        """A descriptor of a directory, reached without any link; for walks from the top down."""
+        descriptor = _open_without_links(path, directory)
+        try:
+            self._check(descriptor, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
     def make_directories(self, path: str, user: User) -> None:
         """The directory and what is missing above it, the user's, mode 0755."""
         missing: list[str] = []
@@ -191,13 +231,26 @@ class Tree:
             os.chown(name, user.uid, user.gid, dir_fd=above, follow_symlinks=False)
 
 
-def _follow(path: str) -> int:
+def _follow(path: str, directory: int = AT_FDCWD) -> int:
     try:
-        return openat2(path, os.O_PATH, RESOLVE_NO_MAGICLINKS)
+        return openat2(path, os.O_PATH, RESOLVE_NO_MAGICLINKS, directory)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
-        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+        return os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=_or_none(directory))
+
+
+def _open_without_links(path: str, directory: int) -> int:
+    try:
+        return openat2(path, _DIRECTORY, RESOLVE_NO_SYMLINKS, directory)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        return os.open(path, _DIRECTORY, dir_fd=_or_none(directory))
+
+
+def _or_none(directory: int) -> int | None:
+    return None if directory == AT_FDCWD else directory
 
 
 def _reopen(descriptor: int, flags: int, path: str) -> int:

@@ -16,6 +16,8 @@ import inotify_simple
 from e2b.envd.filesystem.filesystem_pb import EventType
 from inotify_simple import Event, INotify, flags
 
+from code_interpreter.envd.tree import Tree
+
 # It would look for the C library by running ldconfig and gcc, which are the user's to replace.
 inotify_simple._libc = ctypes.CDLL(None, use_errno=True)
 
@@ -63,12 +65,13 @@ class Watch:
     it had been seen; events of the same things that were in the queue by then are left out.
     """
 
-    def __init__(self, root: str, place: str, *, recursive: bool) -> None:
+    def __init__(self, tree: Tree, root: str, place: str, *, recursive: bool) -> None:
         """``root`` is what the directory is called, ``place`` a path that leads to it for sure.
 
         Raises OSError, `WatchRefused`.
         """
         self.root = root
+        self._tree = tree
         self._place = place
         self._recursive = recursive
         self._refusal: WatchRefused | None = None
@@ -82,7 +85,7 @@ class Watch:
         try:
             self._follow("")
             if recursive:
-                for name in _directories_below(place):
+                for name in self._directories_below():
                     self._follow(name)
             if self._refusal is not None:
                 raise self._refusal
@@ -174,7 +177,7 @@ class Watch:
     def _follow(self, name: str) -> int | None:
         """Watch a directory; None if it is gone already, or cannot be watched."""
         try:
-            descriptor = self._inotify.add_watch(os.path.join(self._place, name), _MASK)
+            descriptor = self._add_watch(os.path.join(self._place, name))
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 self._refusal = _refusal("max_user_watches", "directories")
@@ -182,7 +185,14 @@ class Watch:
                 raise
             return None
         self._directories[descriptor] = name
-        return int(descriptor)
+        return descriptor
+
+    def _add_watch(self, path: str) -> int:
+        directory = self._tree.enter(path)
+        try:
+            return int(self._inotify.add_watch(f"/proc/self/fd/{directory}", _MASK))
+        finally:
+            os.close(directory)
 
     def _leave(self, path: str) -> None:
         """Stop watching a directory that was moved away, and what is in it."""
@@ -199,14 +209,12 @@ class Watch:
         descriptor = self._follow(path)
         if descriptor is None:
             return
-        found = _entries(os.path.join(self._place, path))
-        self._fill()  # what is in the queue by now is about what was found, or is gone
-        for entry in found:
+        for entry in self._look_into(path):
             self._known[descriptor, entry.name] = self._taken + len(self._queue)
             self._note(os.path.join(path, entry.name), EventType.CREATE)
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_directory:
                 self._enter(os.path.join(path, entry.name))
-            elif _has_content(entry):
+            elif entry.has_content:
                 self._note(os.path.join(path, entry.name), EventType.WRITE)
 
     def _is_known(self, event: Event) -> bool:
@@ -225,11 +233,52 @@ class Watch:
         if not self._recursive:
             return
         followed = set(self._directories.values())
-        for name in _directories_below(self._place):
+        for name in self._directories_below():
             if name not in followed:
                 self._note(name, EventType.CREATE)
                 self._enter(name)
                 followed.update(self._directories.values())
+
+    # --- looking --------------------------------------------------------------------------
+
+    def _look_into(self, path: str) -> list[_Entry]:
+        """What is in a directory now, by name; nothing if it cannot be entered.
+
+        What is in the queue afterwards is about what was found, or is gone.
+        """
+        try:
+            directory = self._tree.enter(os.path.join(self._place, path))
+        except OSError:
+            return []
+        try:
+            with os.scandir(directory) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+            self._fill()
+            return [_Entry.of(entry) for entry in found]
+        finally:
+            os.close(directory)
+
+    def _directories_below(self) -> Iterator[str]:
+        """All of them, each before what is in it."""
+        waiting = [""]
+        while waiting:
+            path = waiting.pop()
+            names = [entry.name for entry in self._look_into(path) if entry.is_directory]
+            below = [os.path.join(path, name) for name in names]
+            yield from below
+            waiting += below
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    is_directory: bool
+    has_content: bool
+
+    @classmethod
+    def of(cls, entry: os.DirEntry[str]) -> _Entry:
+        is_directory = entry.is_dir(follow_symlinks=False)
+        return cls(entry.name, is_directory, not is_directory and _has_content(entry))
 
 
 def _make_inotify() -> INotify:
@@ -249,25 +298,9 @@ def _refusal(setting: str, what: str) -> WatchRefused:
     )
 
 
-def _entries(path: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        return []
-
-
 def _has_content(entry: os.DirEntry[str]) -> bool:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:
         return False
     return stat.S_ISREG(status.st_mode) and status.st_size > 0
-
-
-def _directories_below(root: str) -> Iterator[str]:
-    for path, names, _ in os.walk(root + "/"):
-        for name in names:
-            full = os.path.join(path, name)
-            if not os.path.islink(full):
-                yield os.path.relpath(full, root)

@@ -113,8 +113,8 @@ def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> No
     for layer, descriptor in zip(config.layers, mounts, strict=True):
         syscalls.attach(descriptor, NEW_ROOT + layer.at)
         os.close(descriptor)
-    for at in config.binds:
-        syscalls.bind(at, NEW_ROOT + at, read_only=True)
+    for shown in config.shown:
+        syscalls.bind(shown.at, NEW_ROOT + shown.at, read_only=True)
     _mount_proc_and_sys()
     _mount_devices(single_id=config.single_id, shared_memory=_share(request, 2))
     _limit_system_v_memory(_share(request, 4))

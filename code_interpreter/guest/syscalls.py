@@ -198,11 +198,11 @@ def id_mapped_clone(path: str, user_namespace: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Directories of an overlay mount, lowest last."""
+    """Directories of an overlay mount, lowest last; read-only without an upper one."""
 
     lower: tuple[str, ...]
-    upper: str
-    work: str
+    upper: str | None = None
+    work: str | None = None
 
 
 def overlay_mount(overlay: Overlay, *, user_xattr: bool) -> int:
@@ -216,7 +216,8 @@ def overlay_mount(overlay: Overlay, *, user_xattr: bool) -> int:
             "workdir": overlay.work,
         }
         for key, value in options.items():
-            _configure(context, _FSCONFIG_SET_STRING, key, value)
+            if value is not None:
+                _configure(context, _FSCONFIG_SET_STRING, key, value)
         if user_xattr:
             _configure(context, _FSCONFIG_SET_FLAG, "userxattr", None)
         _configure(context, _FSCONFIG_CMD_CREATE, None, None)

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from code_interpreter.guest import syscalls
+from code_interpreter.guest.shown import show
 from code_interpreter.protocol.boxes import DATA, PACKAGE, SUPERVISOR_ID, USER_ID, ViewConfig
 
 LDCONFIG = "/usr/sbin/ldconfig"
@@ -104,8 +105,7 @@ def build(config: ViewConfig) -> None:
     syscalls.bind(top, top)
     for layer in config.layers[1:]:
         syscalls.bind(layer.lower[0], top + layer.at, read_only=True)
-    for at, source in config.binds.items():
-        syscalls.bind(source, top + at, read_only=True)
+    show(config.shown, top, top + "/mnt", user_xattr=not config.id_mapped)
     syscalls.bind(config.data_directory, top + DATA)
     for name in ("/proc", "/sys", "/dev"):
         syscalls.bind(name, top + name, recursive=True)
@@ -117,7 +117,7 @@ def build(config: ViewConfig) -> None:
     if not config.id_mapped and not config.single_id:
         for path in ("/home/user", *(f"/home/user/{name}" for name in os.listdir("/home/user"))):
             os.chown(path, USER_ID, USER_ID)
-    if "/opt/python" in config.binds and os.path.exists(LDCONFIG):
+    if any(shown.at == "/opt/python" for shown in config.shown) and os.path.exists(LDCONFIG):
         # A Python with a shared library must find its own, not one of /usr.
         subprocess.run([LDCONFIG], check=False, stderr=subprocess.DEVNULL)
 

@@ -34,11 +34,20 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A directory of the host that boxes see, read-only."""
+
+    at: str
+    source: str
+    hidden: tuple[str, ...] = ()
+    """What is left out, relative to it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ViewConfig:
     layers: tuple[Layer, ...]
     """In mount order: ``/`` first."""
-    binds: dict[str, str]
-    """Read-only directories: path in the box → path on the host."""
+    shown: tuple[Shown, ...]
     data_directory: str
     socket_fd: int
     """The fork server's connection to the host."""
@@ -63,6 +72,9 @@ class ViewConfig:
         fields = json.loads(text)
         fields["layers"] = tuple(
             Layer(layer["at"], tuple(layer["lower"]), layer["name"]) for layer in fields["layers"]
+        )
+        fields["shown"] = tuple(
+            Shown(each["at"], each["source"], tuple(each["hidden"])) for each in fields["shown"]
         )
         fields["modules"] = tuple(fields["modules"])
         return cls(**fields)

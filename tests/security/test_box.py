@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import psutil
 import pytest
 from e2b import CommandExitException, Sandbox
 
-from tests.service import Service
+from tests.service import Service, cache_directory
 
 pytestmark = pytest.mark.security
 REFUSED = ("Operation not permitted", "Permission denied", "Read-only file system", "denied")
@@ -112,9 +113,25 @@ def test_secrets_of_the_host_are_nowhere(box: Sandbox, service: Service) -> None
     assert found == ""
 
 
-def test_host_paths_are_not_on_command_lines(box: Sandbox, service: Service) -> None:
-    lines = _run(box, "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; cat /proc/self/mounts")
-    assert str(service.data) not in lines
+def test_paths_of_the_host_are_not_shown(box: Sandbox, service: Service) -> None:
+    shown = _run(box, "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; cat /proc/self/mountinfo")
+    checkout = Path(__file__).resolve().parents[2]
+    for path in (service.data, cache_directory(), checkout, Path(sys.base_prefix)):
+        assert f"{path}/" not in shown
+    for line in Path("/proc/mounts").read_text().splitlines():
+        disk = line.split()[0]
+        assert not disk.startswith("/dev/") or disk not in shown
+
+
+def test_of_the_hosts_python_only_what_runs_programs_is_shown(box: Sandbox) -> None:
+    if "No such file" in _run(box, "ls /opt/python/bin"):
+        pytest.skip("the host's Python is of /usr, which boxes share")
+    assert set(_run(box, "ls /opt/python").split()) == {"bin", "include", "lib"}
+    programs = _run(box, "ls /opt/python/bin").split()
+    assert all(name.startswith("python") for name in programs), programs
+    packages = _run(box, "ls /opt/python/lib/python3* /opt/code-interpreter/stdlib")
+    assert "asyncio" in packages
+    assert "site-packages" not in packages
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from code_interpreter.host import cgroup_search, kernel_settings
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.ids import IdGrant, IdKind, id_grant
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
+from code_interpreter.host.python_prefix import unneeded
 from code_interpreter.host.removal import remove_tree
 from code_interpreter.host.runtimes.base import (
     Box,
@@ -40,7 +41,14 @@ from code_interpreter.host.templates import (
     python_is_in_usr,
     resources,
 )
-from code_interpreter.protocol.boxes import PACKAGE, PID_FILE, BoxRequest, Layer, ViewConfig
+from code_interpreter.protocol.boxes import (
+    PACKAGE,
+    PID_FILE,
+    BoxRequest,
+    Layer,
+    Shown,
+    ViewConfig,
+)
 
 INIT_SOCKET = "init.sock"
 START_DEADLINE = 30.0
@@ -302,14 +310,15 @@ def _log_tail(run_directory: Path) -> str:
 
 
 def _view_config(data: Path, template: PreparedTemplate, ids: IdGrant, *, warm: bool) -> ViewConfig:
-    binds = {
-        "/opt/code-interpreter/code_interpreter": str(_PACKAGE),
-        "/opt/code-interpreter/kernels": str(resources("kernels")),
-        f"{PACKAGE}/local": str(template.local),
-        f"{PACKAGE}/stdlib": sysconfig.get_path("stdlib"),
-    }
+    shown = [
+        Shown(f"{PACKAGE}/code_interpreter", str(_PACKAGE)),
+        Shown(f"{PACKAGE}/kernels", str(resources("kernels"))),
+        Shown(f"{PACKAGE}/local", str(template.local)),
+        Shown(f"{PACKAGE}/stdlib", sysconfig.get_path("stdlib"), ("site-packages",)),
+    ]
     if not python_is_in_usr():
-        binds["/opt/python"] = str(Path(sys.base_prefix).resolve())
+        prefix = Path(sys.base_prefix).resolve()
+        shown.append(Shown("/opt/python", str(prefix), unneeded(prefix)))
     warm_modules = (
         *("ssl", "hashlib"),  # load libraries of /usr, which a box can write
         "code_interpreter.envd.warmth",
@@ -322,7 +331,7 @@ def _view_config(data: Path, template: PreparedTemplate, ids: IdGrant, *, warm: 
             Layer("/usr", ("/usr",), "usr"),
             Layer("/usr/local", (str(template.local),), "local"),
         ),
-        binds=binds,
+        shown=tuple(shown),
         data_directory=str(data),
         socket_fd=-1,
         python="/usr/local/bin/python3",
