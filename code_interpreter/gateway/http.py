@@ -250,27 +250,34 @@ class Execute(Handler):
 
     async def _send(self, run: Run) -> None:
         journal, seq = run.journal, 0
-        await self.flush()
-        while True:
+        view = ndjson.View(lambda number: journal.read(number).event)
+        await self._write(b"")
+        while not (journal.ended and seq == journal.last_seq):
+            if seq == journal.last_seq:
+                await self._wait(run)
             lines = bytearray()
             while seq < journal.last_seq and len(lines) < _BATCH:
                 seq += 1
-                lines += ndjson.line(journal.read(seq).event) or b""
+                for line in view.take(journal.read(seq).event):
+                    lines += line
+                    if len(lines) >= _BATCH:
+                        await self._write(bytes(lines))
+                        lines.clear()
             if lines:
-                self.write(bytes(lines))
-                await self.flush()
-            elif journal.ended and seq == journal.last_seq:
-                return
-            elif seq == journal.last_seq:
-                await self._wait(run)
+                await self._write(bytes(lines))
+
+    async def _write(self, data: bytes) -> None:
+        self.write(data)
+        await self.flush()
+        self._written_at = asyncio.get_running_loop().time()
 
     async def _wait(self, run: Run) -> None:
+        """For the next event, which may be one that is not told yet."""
         try:
-            async with asyncio.timeout(KEEPALIVE_SECONDS):
+            async with asyncio.timeout_at(self._written_at + KEEPALIVE_SECONDS):
                 await run.journal.changed()
         except TimeoutError:
-            self.write(ndjson.KEEPALIVE)
-            await self.flush()
+            await self._write(ndjson.KEEPALIVE)
 
     def on_connection_close(self) -> None:
         if self._run is not None:
