@@ -98,11 +98,14 @@ class Channels:
         if socket is None:
             return
         until = None if turn is None else time.monotonic() + turn
-        while not socket.closed and _option(socket, zmq.EVENTS) & zmq.POLLIN:
+        while not socket.closed:
             if until is not None and time.monotonic() > until:
                 self._loop.call_soon(self._drain, name)
                 return
-            frames = socket.recv_multipart(zmq.NOBLOCK)
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
             try:
                 message = self.codec.read(frames)
             except BadMessage as error:

@@ -11,6 +11,7 @@ from code_interpreter.gateway import notebook
 from code_interpreter.gateway.context import Context, Machinery
 from code_interpreter.gateway.languages import DEFAULT, KernelSpec, Languages, UnknownLanguage
 from code_interpreter.gateway.ledger import Ledger, Record
+from code_interpreter.gateway.relief import Relief
 from code_interpreter.gateway.run import Request, Run
 from code_interpreter.protocol.executions import (
     MAX_CODE_BYTES,
@@ -76,6 +77,7 @@ class Gateway:
         self._defaults: dict[str, str] = {}
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._max_contexts = max_contexts
+        self._relief = Relief()
         self._closing = False
 
     def start(self) -> None:
@@ -240,6 +242,7 @@ class Gateway:
 
     def _ended(self, run: Run) -> None:
         self._ledger.ended(run.request.execution_id)
+        self._relief.after(run.told_bytes)
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:

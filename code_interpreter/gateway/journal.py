@@ -33,6 +33,9 @@ SETTLED_BYTES = 32 << 10
 SETTLE_SECONDS = 2.0
 """After the end, for readers to read from memory."""
 HARD_BYTES = 8 << 20
+BATCH_BYTES = 64 << 10
+_EVENT_BYTES = 1500
+"""What an event takes in memory besides its text."""
 
 
 class Entry:
@@ -85,6 +88,8 @@ class Journal:
         self._path = path
         self._recent: deque[Entry] = deque()
         self._recent_bytes = 0
+        self.size = 0
+        """Bytes of all events, about."""
         self._offsets = array("Q", [0])
         """Where each event in the file begins, and where the last one ends."""
         self._file: int | None = None
@@ -106,6 +111,7 @@ class Journal:
         entry = Entry(event)
         self._recent.append(entry)
         self._recent_bytes += entry.size
+        self.size += entry.size
         self.last_seq = event.seq
         self._move_down_to(MEMORY_BYTES)
         if isinstance(event, EndOfExecution):
@@ -164,16 +170,24 @@ class Journal:
         """All of them so far."""
         return [self.read(seq).event for seq in range(1, self.last_seq + 1)]
 
-    async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
-        """Events after number ``after``, up to the last one."""
-        seq = after + 1
+    async def follow(self, after: int = 0) -> AsyncIterator[list[bytes]]:
+        """Frames of the events after number ``after``, up to the last one.
+
+        Those that are there already come together, up to `BATCH_BYTES` and one more.
+        """
+        seq = after
         while True:
-            while seq <= self.last_seq:
-                yield self.read(seq)
+            frames, size = [], 0
+            while seq < self.last_seq and size < BATCH_BYTES:
                 seq += 1
-            if self.ended:
+                frames.append(self.read(seq).frame)
+                size += len(frames[-1])
+            if frames:
+                yield frames
+            elif self.ended:
                 return
-            await self.changed()
+            else:
+                await self.changed()
 
     async def changed(self) -> None:
         """Return when there is another event."""
@@ -193,8 +207,14 @@ class Journal:
 def _size(event: ExecutionEvent) -> int:
     text = getattr(event, "text", None)
     if isinstance(text, str):
-        return len(text) + 200
+        return _EVENT_BYTES + _text_size(text)
     shown = getattr(event, "bundle", None)
     if shown is None:
-        return 400
-    return 400 + sum(len(value) for value in vars(shown).values() if isinstance(value, str))
+        return _EVENT_BYTES
+    values = vars(shown).values()
+    return _EVENT_BYTES + sum(_text_size(value) for value in values if isinstance(value, str))
+
+
+def _text_size(text: str) -> int:
+    """With its frame, which is ASCII."""
+    return len(text) if text.isascii() else 7 * len(text)

@@ -54,7 +54,7 @@ class KernelSpec:
     then, that sends an ``error`` which does. ``{source}`` stands for the cell, in JSON."""
     environment: str = "metadata"
     """How variables reach a cell: ``metadata`` of its request, or hidden cells (`preludes`)."""
-    high_water: int = 16
+    high_water: int = 8
     """Output messages that may wait in the gateway; many for a kernel that would drop them."""
     prelude: str | None = None
     """A hidden cell that every new kernel runs first."""
@@ -146,7 +146,7 @@ def _read(file: Path) -> KernelSpec:
         explain=ours.get("explain", ""),
         settle=float(ours.get("settle_seconds", 0.0)),
         environment=ours.get("environment", "metadata"),
-        high_water=int(ours.get("high_water", 16)),
+        high_water=int(ours.get("high_water", 8)),
         prelude=(file.parent / ours["prelude"]).read_text() if "prelude" in ours else None,
         operations=tuple(ours.get("operations", ())),
         warm=bool(ours.get("warm", False)),

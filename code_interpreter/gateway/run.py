@@ -152,6 +152,11 @@ class Run:
             self._abandoning = None
 
     @property
+    def told_bytes(self) -> int:
+        """What its events come to."""
+        return self.journal.size
+
+    @property
     def kept_bytes(self) -> int:
         """What is kept of it on the disk."""
         files = sum(spill.written for spill in self._spills.values())

@@ -14,6 +14,7 @@ from code_interpreter.protocol.executions import (
     EndOfExecution,
     ExecutionEvent,
     ExecutionStatus,
+    GatewayMessage,
     KernelState,
     Receipt,
     Stdout,
@@ -59,8 +60,9 @@ async def test_all_events_can_be_read_wherever_they_are(tmp_path: Path) -> None:
 async def test_following_reads_old_events_and_waits_for_new_ones(tmp_path: Path) -> None:
     journal, events = filled(tmp_path / "events", 30)
 
-    async def read() -> list[ExecutionEvent]:
-        return [entry.event async for entry in journal.follow(after=2)]
+    async def read() -> list[GatewayMessage]:
+        frames = [frame async for batch in journal.follow(after=2) for frame in batch]
+        return [gateway_message.validate_json(frame) for frame in frames]
 
     reader = asyncio.create_task(read())
     await asyncio.sleep(0)

@@ -22,6 +22,7 @@ from traitlets import Any as AnyTrait
 
 from sandbox_kernel.environment import KEY, Environment
 from sandbox_kernel.publisher import Publisher
+from sandbox_kernel.stream_messages import StreamMessages
 from sandbox_kernel.streams import Output, Stream
 
 REQUEST = "code_interpreter_request"
@@ -69,6 +70,7 @@ class LeanKernel(Kernel):
     def connect_outputs(self, publisher: Publisher) -> None:
         """Send everything through ``publisher`` from now on, descriptors 1 and 2 included."""
         self.publisher = self.iopub_socket = publisher
+        self._stream_messages = StreamMessages(self.session)
         self.output = Output(self.publish_stream)
         self.output.capture_descriptors()
         sys.stdout = self._stdout = Stream(self.output, "stdout")
@@ -76,13 +78,8 @@ class LeanKernel(Kernel):
 
     def publish_stream(self, name: str, text: str) -> None:
         """Send text of stdout or stderr as part of the cell that runs, or ran last."""
-        self.session.send(
-            self.publisher,
-            "stream",
-            {"name": name, "text": text},
-            parent=self._output_parent,
-            ident=b"stream." + name.encode(),
-        )
+        frames = self._stream_messages.frames(name, text, self._output_parent)
+        self.publisher.send_multipart(frames)
 
     def set_parent(self, ident: Any, parent: dict[str, Any], channel: str = "shell") -> None:
         super().set_parent(ident, parent, channel)
