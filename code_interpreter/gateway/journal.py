@@ -216,5 +216,7 @@ def _size(event: ExecutionEvent) -> int:
 
 
 def _text_size(text: str) -> int:
-    """With its frame, which is ASCII."""
-    return len(text) if text.isascii() else 7 * len(text)
+    """With its frame, in which a character that is not ASCII takes six bytes."""
+    if text.isascii():
+        return len(text)
+    return len(text) + 6 * (len(text.encode("utf-8", "replace")) - len(text))

@@ -36,10 +36,10 @@ FLOODS = {
     "both streams": "import sys\nfor n in range(3_000): print(n); print(n, file=sys.stderr)",
     "beyond ASCII": "import sys\nfor _ in range(30): sys.stdout.write('ü' * 2**20)",
     "a progress bar": (
-        "from tqdm import tqdm\nfor _ in tqdm(range(20_000), mininterval=0, miniters=1): pass"
+        "import sys\nfor n in range(8_000): print(f'\\r{n}', end='', file=sys.stderr, flush=True)"
     ),
     "pictures": PICTURES.format(count=2000, size=4000),
-    "a program's output": "!head -c 100000000 /dev/zero",
+    "a program's output": "!yes | head -c 20000000",
 }
 
 
