@@ -21,6 +21,8 @@ _REQUESTS = (
     ("POST", "/process.Process/List", b"{}"),
     ("POST", "/filesystem.Filesystem/RemoveWatcher", b'{"watcherId": "none"}'),
 )
+TIMES = 30
+"""Python rewrites code (its counters and caches) for a while until it lets it be."""
 
 
 def warm_up() -> None:
@@ -28,7 +30,7 @@ def warm_up() -> None:
     app = make_app(GuestConfig(isolated=False, home="/", state_directory="/nonexistent"))
     server_config(app).load()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for method, path, body in _REQUESTS:
+        for method, path, body in _REQUESTS * TIMES:
             runner.run(_ask(app, method, path, body))
 
 

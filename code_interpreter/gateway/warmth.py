@@ -15,12 +15,15 @@ from tornado.iostream import IOStream
 from code_interpreter.gateway.main import make_application
 
 DEADLINE = 10.0
-"""Seconds for the one request."""
+"""Seconds for one request."""
+TIMES = 30
+"""Python rewrites code (its counters and caches) for a while until it lets it be."""
 
 
 def warm_up() -> None:
-    """Answer a request over a pair of sockets; no thread, kernel or file is made."""
-    asyncio.run(_answer_once())
+    """Answer requests over a pair of sockets; no thread, kernel or file is made."""
+    for _ in range(TIMES):
+        asyncio.run(_answer_once())
     _make_annotations()
 
 

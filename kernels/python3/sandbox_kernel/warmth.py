@@ -34,6 +34,9 @@ _CELLS = (
     "raise ValueError('warm')",
     "import numpy as np; np.ones((4, 4)) @ np.ones((4, 4))",
 )
+_SMALL_CELLS = ("1 + 1", "print(1)", "import numpy, pandas, matplotlib.pyplot", "x = [1, 2]\nx")
+_TIMES = 20
+"""Python rewrites code (its counters and caches) for a while until it lets it be."""
 
 
 def exercise(kernel: Any) -> None:
@@ -44,9 +47,19 @@ def exercise(kernel: Any) -> None:
     shell = kernel.shell
     silent = io.StringIO()
     with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        for cell in _CELLS:
+        for cell in (*_CELLS, *_SMALL_CELLS * _TIMES):
             shell.run_cell(cell, store_history=True)
+    _forget_fonts()
     _forget(shell)
+
+
+def _forget_fonts() -> None:
+    """matplotlib would free them in every fork."""
+    from matplotlib import font_manager
+
+    forget = getattr(font_manager._get_font, "cache_clear", None)
+    if forget is not None:
+        forget()
 
 
 def _forget(shell: Any) -> None:
