@@ -216,6 +216,14 @@ if TYPE_CHECKING:
     from code_interpreter.sandbox_async import (
         AsyncSandbox,
     )
+    from code_interpreter.views import (
+        JupyterServer,
+        Table,
+        TableColumn,
+        TableFormat,
+        Variable,
+        table_of,
+    )
 
 _OURS = {
     "charts": (
@@ -288,6 +296,14 @@ _OURS = {
     ),
     "sandbox": ("Sandbox",),
     "sandbox_async": ("AsyncSandbox",),
+    "views": (
+        "JupyterServer",
+        "Table",
+        "TableColumn",
+        "TableFormat",
+        "Variable",
+        "table_of",
+    ),
 }
 """Module of this package → what it has for everyone; the rest of ``__all__`` is E2B's."""
 __all__ = [
@@ -358,6 +374,7 @@ __all__ = [
     "InputPrompt",
     "InvalidArgumentException",
     "InvalidCodeException",
+    "JupyterServer",
     "KernelState",
     "LineChart",
     "LogEntry",
@@ -436,6 +453,9 @@ __all__ = [
     "Stderr",
     "Stdout",
     "SuperChart",
+    "Table",
+    "TableColumn",
+    "TableFormat",
     "Template",
     "TemplateBase",
     "TemplateBuildStatus",
@@ -448,6 +468,7 @@ __all__ = [
     "TransferProgress",
     "Transferred",
     "Username",
+    "Variable",
     "Volume",
     "VolumeAndToken",
     "VolumeApiParams",
@@ -463,6 +484,7 @@ __all__ = [
     "WriteInfo",
     "default_build_logger",
     "get_signature",
+    "table_of",
     "wait_for_file",
     "wait_for_port",
     "wait_for_process",

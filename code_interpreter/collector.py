@@ -104,6 +104,7 @@ class Collector:
         result = _read_bundle(event.bundle)
         result.is_main_result = event.is_main_result
         result.display_id = event.display_id
+        result.context_id = self.execution.context_id
         return self._show(result)
 
     def _show(self, result: Result) -> Call:
@@ -114,6 +115,7 @@ class Collector:
     def _update(self, event: wire.DisplayUpdate) -> Call:
         update = _read_bundle(event.bundle)
         update.display_id = event.display_id
+        update.context_id = self.execution.context_id
         results = self.execution.results
         for place, result in enumerate(results):
             if result.display_id == event.display_id:

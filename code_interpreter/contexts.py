@@ -43,14 +43,15 @@ def listing() -> ContextRequest:
 
 
 def restart(context: Context | str) -> ContextRequest:
-    return ContextRequest("POST", f"/contexts/{_segment(context)}/restart")
+    return ContextRequest("POST", f"/contexts/{segment(context)}/restart")
 
 
 def remove(context: Context | str) -> ContextRequest:
-    return ContextRequest("DELETE", f"/contexts/{_segment(context)}")
+    return ContextRequest("DELETE", f"/contexts/{segment(context)}")
 
 
-def _segment(context: Context | str) -> str:
+def segment(context: Context | str) -> str:
+    """A context, or another id, as a part of a path."""
     return quote(context_id_of(context), safe="")
 
 

@@ -148,6 +148,8 @@ class Result(_Model):
     HTTP, where only ``text`` is sent, which has lost the quotes."""
     display_id: str | None = Field(default=None, repr=False)
     """The name by which the cell can update this display."""
+    context_id: str | None = Field(default=None, repr=False)
+    """The context whose cell gave it."""
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ from code_interpreter.errors import (
 from code_interpreter.files import Files
 from code_interpreter.handle import LATE_SECONDS, ExecutionHandle
 from code_interpreter.http_execution import run_over_http
+from code_interpreter.inspection import Inspection
 from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, no_websocket
 from code_interpreter.models import (
     Context,
@@ -89,7 +90,7 @@ class _Connect(Protocol):
     ) -> Sandbox: ...
 
 
-class Sandbox(embedded.EmbeddedByDefault, BaseSandbox):
+class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
     """An isolated machine with files, commands and stateful kernels.
 
     ::

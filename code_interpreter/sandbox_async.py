@@ -34,6 +34,7 @@ from code_interpreter.files import AsyncFiles
 from code_interpreter.handle import LATE_SECONDS
 from code_interpreter.handle_async import AsyncExecutionHandle
 from code_interpreter.http_execution import run_over_http_async
+from code_interpreter.inspection import AsyncInspection
 from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, no_websocket
 from code_interpreter.models import (
     Context,
@@ -89,7 +90,7 @@ class _Connect(Protocol):
     ) -> AsyncSandbox: ...
 
 
-class AsyncSandbox(embedded.EmbeddedByDefault, BaseSandbox):
+class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
     """An isolated machine with files, commands and stateful kernels.
 
     ::

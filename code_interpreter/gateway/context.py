@@ -201,6 +201,7 @@ class Context:
             self._fail_queue(f"The kernel could not be started: {error}")
         finally:
             self._starting = None
+        self._pass_on_waiting()
         self._pump()
 
     def adopt(self, record: KernelRecord) -> None:
@@ -219,6 +220,7 @@ class Context:
             log.warning("context %s: %s", self.id, failure)
         finally:
             self._starting = None
+        self._pass_on_waiting()
         self._pump()
 
     async def was_adopted(self) -> bool:
@@ -274,14 +276,15 @@ class Context:
 
     @property
     def execution_state(self) -> str:
-        if self._kernel is None:
+        if self._starting is not None:
             return "starting"
         return "busy" if self._current is not None or self.listeners.run_cells else "idle"
 
     def pass_on(self, listener: Listener, message: ClientMessage) -> None:
-        """Send a listener's message to the kernel; dropped while there is none."""
+        """Send a listener's message to the kernel, as soon as there is one."""
         kernel = self._kernel
         if kernel is None or not kernel.ready:
+            self.listeners.wait(listener, message)
             self.prepare()
             return
         self.listeners.asked(listener, message)
@@ -292,6 +295,14 @@ class Context:
                 content={**message.content, "stop_on_error": False},
             )
         kernel.pass_on(message)
+
+    def _pass_on_waiting(self) -> None:
+        """If the kernel could not be started, those who wait hear that it is dead."""
+        if self._kernel is None:
+            self.listeners.kernel_failed()
+            return
+        for listener, message in self.listeners.take_waiting():
+            self.pass_on(listener, message)
 
     def interrupt(self, cause: Cause) -> None:
         """Interrupt what runs, whoever sent it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import OrderedDict
 from pathlib import Path
@@ -79,6 +80,7 @@ class Gateway:
         self._max_contexts = max_contexts
         self._relief = Relief()
         self._closing = False
+        self.started = time.time()
 
     def start(self) -> None:
         """Take over what an earlier gateway left; have the default contexts and a first kernel."""
@@ -133,6 +135,16 @@ class Gateway:
         if context is None:
             raise Refusal(404, f"Context {context_id} not found")
         return context
+
+    def named(self, name: str) -> Context:
+        """A context by its id, or the default one of a language. Raises `Refusal`."""
+        context = self._contexts.get(name)
+        if context is not None:
+            return context
+        language = self._languages.normalise(name)
+        if not name or language not in self._languages.names():
+            raise Refusal(404, f"Context {name} not found")
+        return self._default_context(language)
 
     def create_context(self, language: str | None, cwd: str | None) -> Context:
         """Raises `Refusal`."""
@@ -225,8 +237,8 @@ class Gateway:
 
     def notebook(self, context_id: str) -> dict[str, Any]:
         """What ran in a context, as far as its events are kept. Raises `Refusal`."""
-        context = self.context(context_id)
-        runs = [run for run in self._runs.values() if run.context_id == context_id]
+        context = self.named(context_id)
+        runs = [run for run in self._runs.values() if run.context_id == context.id]
         return notebook.of_cells(
             context.language,
             [(run.request.execution_id, run.request.code, run.journal.events()) for run in runs],

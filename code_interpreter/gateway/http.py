@@ -107,7 +107,7 @@ class Handler(RequestHandler):
     ) -> None:
         """Answer what the context's kernel answers."""
         try:
-            context = self.gateway.context(context_id)
+            context = self.gateway.named(context_id)
             self.answer(await context.request(operation, deadline, **(arguments or {})))
         except Refusal as refusal:
             self.refuse(refusal)

@@ -52,6 +52,29 @@ class Root(JupyterHandler):
         self.answer({"version": VERSION})
 
 
+class Status(JupyterHandler):
+    def get(self) -> None:
+        contexts = self.gateway.contexts()
+        active = [context.last_activity for context in contexts]
+        self.answer(
+            {
+                "started": _stamp(self.gateway.started),
+                "last_activity": _stamp(max(active, default=self.gateway.started)),
+                "kernels": len(contexts),
+                "connections": sum(len(context.listeners) for context in contexts),
+            }
+        )
+
+
+class Me(JupyterHandler):
+    """Whoever has the token is the sandbox's one user."""
+
+    def get(self) -> None:
+        named = dict.fromkeys(("username", "name", "display_name"), "user")
+        unnamed = dict.fromkeys(("initials", "avatar_url", "color"))
+        self.answer({"identity": {**named, **unnamed}, "permissions": {}})
+
+
 class KernelSpecs(JupyterHandler):
     def get(self) -> None:
         specs = {spec.name: _spec(spec.name, spec.file) for spec in self.gateway.kernel_specs()}
@@ -83,7 +106,7 @@ class Kernels(JupyterHandler):
             self.refuse(refusal)
             return
         self.set_status(201)
-        self.set_header("Location", f"/api/kernels/{context.id}")
+        self.set_header("Location", f"kernels/{context.id}")  # whatever prefix the client uses
         self.answer(kernel_model(context))
 
 

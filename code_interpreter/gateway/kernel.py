@@ -259,6 +259,7 @@ class Kernel:
     def pass_on(self, message: ClientMessage) -> None:
         """Send a message that a client of Jupyter's protocol made."""
         assert self._channels is not None
+        self.used = self.used or message.is_cell
         frames = self._channels.codec.frames(
             message.header, message.parent, message.metadata, message.content, message.buffers
         )

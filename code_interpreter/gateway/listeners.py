@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from code_interpreter.gateway.message import KernelMessage, made_message
+
+MAX_ASKED = 1000
+"""Requests whose answers are awaited; some kinds never get one."""
+MAX_WAITING = 100
+"""Messages kept for a kernel that is being started; of more, the oldest go."""
 
 
 class Listener(Protocol):
@@ -38,8 +44,10 @@ class Listeners:
 
     def __init__(self) -> None:
         self._all: set[Listener] = set()
-        self._asked: dict[str, Listener] = {}
-        self._cells: set[str] = set()
+        self._asked: OrderedDict[str, Listener] = OrderedDict()
+        self._cells: dict[str, set[str]] = {}
+        """Cells of theirs that have not ended, and what has come of their ends."""
+        self._waiting: deque[tuple[Listener, ClientMessage]] = deque(maxlen=MAX_WAITING)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -55,12 +63,24 @@ class Listeners:
     def remove(self, listener: Listener) -> None:
         self._all.discard(listener)
 
+    def wait(self, listener: Listener, message: ClientMessage) -> None:
+        """Keep a message until there is a kernel."""
+        self._waiting.append((listener, message))
+
+    def take_waiting(self) -> list[tuple[Listener, ClientMessage]]:
+        """The messages that wait, of those who are still there."""
+        waiting = [each for each in self._waiting if each[0] in self._all]
+        self._waiting.clear()
+        return waiting
+
     def asked(self, listener: Listener, message: ClientMessage) -> None:
         """``listener`` has sent this to the kernel."""
         if message.channel != "stdin":
             self._asked[message.id] = listener
         if message.is_cell:
-            self._cells.add(message.id)
+            self._cells[message.id] = set()
+        while len(self._asked) > MAX_ASKED:
+            self._asked.popitem(last=False)
 
     def hear(self, channel: str, message: KernelMessage) -> bool:
         """Pass a message on; True if it belongs to a request of theirs.
@@ -73,14 +93,33 @@ class Listeners:
                 listener.hear(channel, message)
         elif asker is not None:
             asker.hear(channel, message)
-        if asker is not None and message.content.get("execution_state") == "idle":
-            del self._asked[message.parent_id]
-            self._cells.discard(message.parent_id)
+        self._note_end(message)
         return asker is not None
+
+    def _note_end(self, message: KernelMessage) -> None:
+        """A cell ends with its reply and with ``idle``, which come in any order."""
+        seen = self._cells.get(message.parent_id)
+        if seen is None:
+            return
+        if message.type == "execute_reply":
+            seen.add("reply")
+        elif message.content.get("execution_state") == "idle":
+            seen.add("idle")
+        if len(seen) == 2:
+            del self._cells[message.parent_id]
 
     def kernel_ended(self) -> None:
         self._asked.clear()
         self._cells.clear()
-        restarting = made_message("status", {"execution_state": "restarting"})
+        self._tell("restarting")
+
+    def kernel_failed(self) -> None:
+        """There is no kernel, and none is being started."""
+        if self._waiting:
+            self._waiting.clear()
+            self._tell("dead")
+
+    def _tell(self, state: str) -> None:
+        message = made_message("status", {"execution_state": state})
         for listener in list(self._all):
-            listener.hear("iopub", restarting)
+            listener.hear("iopub", message)

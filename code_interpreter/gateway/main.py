@@ -80,6 +80,8 @@ def make_application(gateway: Gateway | None) -> Application:
             ("/contexts/([^/]+)/tables/([0-9a-f]+)", http.Table, arguments),
             (PATH, Executions, arguments),
             ("/api/?", jupyter.Root, arguments),
+            ("/api/status", jupyter.Status, arguments),
+            ("/api/me", jupyter.Me, arguments),
             ("/api/kernelspecs", jupyter.KernelSpecs, arguments),
             ("/api/kernelspecs/([^/]+)", jupyter.OneKernelSpec, arguments),
             ("/api/kernels", jupyter.Kernels, arguments),

@@ -9,9 +9,12 @@ one id alone.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from code_interpreter.guest import syscalls
@@ -119,7 +122,19 @@ def build(config: ViewConfig) -> None:
             os.chown(path, USER_ID, USER_ID)
     if any(shown.at == "/opt/python" for shown in config.shown) and os.path.exists(LDCONFIG):
         # A Python with a shared library must find its own, not one of /usr.
-        subprocess.run([LDCONFIG], check=False, stderr=subprocess.DEVNULL)
+        with _one_at_a_time("/etc/ld.so.conf.d"):
+            subprocess.run([LDCONFIG], check=False, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(directory: str) -> Iterator[None]:
+    """Hosts that share a template would write one temporary file at the same time."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

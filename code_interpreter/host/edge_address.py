@@ -24,6 +24,8 @@ _INTERNAL_PATHS = {
     GATEWAY_PORT: frozenset({"/init"}),
 }
 _ENVD_PATHS = ("/files", "/health", "/filesystem.Filesystem/", "/process.Process/")
+_JUPYTER_PATH = re.compile(r"/jupyter/([^/?]*)(/[^?]*)?(\?.*)?")
+_JUPYTER_TOKEN = re.compile(r"(?:token|bearer) +(\S+)", re.IGNORECASE)
 _SANDBOX_LABEL = re.compile(r"(\d+)-([^.]*)\..+")
 _SANDBOX_ID = re.compile(r"([a-z0-9]{1,64})(?:-[a-z0-9-]{0,64})?")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -58,7 +60,20 @@ class TokenHolder:
     token: str
 
 
-Target: TypeAlias = Api | SandboxPort | SignedFile | TokenHolder
+@dataclass(frozen=True, slots=True)
+class JupyterServer:
+    """The gateway of a sandbox as a Jupyter server at ``/jupyter/<id>/`` of the host.
+
+    Jupyter's clients take a URL and a token, and nothing that could name a sandbox besides.
+    """
+
+    sandbox_id: str
+    target: str
+    """Path and query without the prefix."""
+    token: str | None
+
+
+Target: TypeAlias = Api | SandboxPort | SignedFile | TokenHolder | JupyterServer
 
 
 class AddressBook:
@@ -82,7 +97,9 @@ class AddressBook:
         target = self._from_label(name) or self._from_headers(head, name)
         _check_origin(head, name, target)
         if isinstance(target, SandboxPort):
-            _check_path(head, target.port)
+            _check_path(_text(head.target), target.port)
+        elif isinstance(target, JupyterServer):
+            _check_path(target.target, GATEWAY_PORT)
         return target
 
     def _from_label(self, name: str) -> SandboxPort | None:
@@ -104,7 +121,7 @@ class AddressBook:
         if sandbox_id is not None or port is not None:
             missing = "E2b-Sandbox-Id" if sandbox_id is None else "E2b-Sandbox-Port"
             raise answers.malformed(f"the header {missing} is missing", 400)
-        return _signed_file(head) or _token_holder(head) or Api()
+        return _jupyter_server(head) or _signed_file(head) or _token_holder(head) or Api()
 
     def _is_own(self, name: str) -> bool:
         if name in self._names or name == "localhost" or name.endswith(".localhost"):
@@ -147,12 +164,12 @@ def _port(text: str) -> int:
     raise answers.malformed(f"{text!r} is not a port: those are numbers from 1 to 65535", 400)
 
 
-def _check_path(head: RequestHead, port: int) -> None:
+def _check_path(target: str, port: int) -> None:
     """What the host alone may ask of a sandbox's servers, in any spelling, is not there."""
     internal = _INTERNAL_PATHS.get(port)
     if internal is None:
         return
-    path = _text(unquote_to_bytes(head.target.partition(b"?")[0].partition(b"#")[0]))
+    path = _text(unquote_to_bytes(target.partition("?")[0].partition("#")[0]))
     if posixpath.normpath("/" + path.lstrip("/")).lower() in internal:
         raise answers.path_not_found()
 
@@ -182,7 +199,22 @@ def _is_for_api(head: RequestHead) -> bool:
 def _is_guarded(head: RequestHead, target: Target) -> bool:
     if isinstance(target, SandboxPort):
         return target.port == GATEWAY_PORT and head.upgrade
-    return isinstance(target, Api)
+    return isinstance(target, (Api, JupyterServer))
+
+
+def _jupyter_server(head: RequestHead) -> JupyterServer | None:
+    match = _JUPYTER_PATH.fullmatch(_text(head.target))
+    if match is None:
+        return None
+    query = match[3] or ""
+    path = "/" + (match[2] or "").lstrip("/")  # some clients join with one slash too many
+    return JupyterServer(_sandbox_id(match[1]), path + query, _jupyter_token(head, query))
+
+
+def _jupyter_token(head: RequestHead, query: str) -> str | None:
+    """As jupyter-server takes it: ``Authorization: token …``, or ``?token=…``."""
+    match = _JUPYTER_TOKEN.fullmatch(_single(head, "Authorization") or "")
+    return match[1] if match else parse_qs(query[1:]).get("token", [None])[0]
 
 
 def _signed_file(head: RequestHead) -> SignedFile | None:

@@ -68,6 +68,11 @@ def traffic_token_needed(sandbox_id: str) -> Refused:
     return _json(403, message, sandboxId=sandbox_id)
 
 
+def jupyter_token_needed(sandbox_id: str) -> Refused:
+    message = "The sandbox's token is missing or wrong: send 'Authorization: token …' or '?token=…'"
+    return _json(403, message, sandboxId=sandbox_id)
+
+
 def resume_denied(sandbox_id: str) -> Refused:
     message = (
         "The sandbox is paused, and only a request with its access token in the header "

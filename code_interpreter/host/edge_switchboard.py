@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from code_interpreter.host import edge_answers as answers
 from code_interpreter.host.edge_address import (
     ENVD_PORT,
+    GATEWAY_PORT,
     AddressBook,
     Api,
+    JupyterServer,
     SandboxPort,
     SignedFile,
     TokenHolder,
@@ -42,6 +44,8 @@ class Destination:
     key: Key
     route: Route | None
     """None for the control plane."""
+    target: bytes | None = None
+    """Path and query for the server, where they are not those that were sent."""
 
 
 class Switchboard:
@@ -58,8 +62,10 @@ class Switchboard:
         target = self._addresses.target(head)
         if isinstance(target, Api):
             return Destination(_API_KEY, None)
+        if isinstance(target, JupyterServer):
+            return self._jupyter(target)
         if isinstance(target, SandboxPort):
-            route, port = self._live(target), target.port
+            route, port = self._live(target.sandbox_id), target.port
         else:
             route, port = self._holder(target), ENVD_PORT
         _admit(head, route, port)
@@ -68,6 +74,8 @@ class Switchboard:
     def head_for(self, destination: Destination, head: RequestHead) -> bytes:
         """The head as the server shall see it: the traffic token is for the edge alone."""
         route, port = destination.route, destination.key[1]
+        if destination.target is not None:
+            head = replace(head, target=destination.target)
         if route is None:
             return head.serialize({})
         if route.mask_request_host is None or port == ENVD_PORT:
@@ -129,10 +137,22 @@ class Switchboard:
             raise answers.sandbox_not_found(sandbox_id)
         return route
 
-    def _live(self, target: SandboxPort) -> Route:
-        route = self._routes.find(target.sandbox_id)
-        if route is None:
+    def _jupyter(self, target: JupyterServer) -> Destination:
+        """Whoever has a token of the sandbox may use its kernels, and wake it."""
+        route = self._live(target.sandbox_id)
+        tokens = [token for token in (route.access_token, route.traffic_token) if token]
+        shown = (target.token or "").encode()
+        if tokens and not any(hmac.compare_digest(shown, each.encode()) for each in tokens):
+            raise answers.jupyter_token_needed(target.sandbox_id)
+        if route.paused and not route.auto_resume:
             raise answers.sandbox_not_found(target.sandbox_id)
+        key = (route.sandbox_id, GATEWAY_PORT)
+        return Destination(key, route, target.target.encode("latin-1"))
+
+    def _live(self, sandbox_id: str) -> Route:
+        route = self._routes.find(sandbox_id)
+        if route is None:
+            raise answers.sandbox_not_found(sandbox_id)
         return route
 
     def _holder(self, target: SignedFile | TokenHolder) -> Route:

@@ -53,7 +53,8 @@ async def test_a_client_library_attaches_to_a_live_context(shared: World) -> Non
     await shared.run("made_by_agent = 41", context_id=context_id)
 
     def attach(url: str) -> dict[str, Any]:
-        with JupyterKernelClient(server_url=url, token="", kernel_id=context_id) as kernel:
+        options = {"kernel_id": context_id, "client_kwargs": {"timeout": 3}}
+        with JupyterKernelClient(server_url=url, token="", **options) as kernel:
             reply: dict[str, Any] = kernel.execute("print('hi'); made_by_agent + 1")
             kernel.execute("made_by_human = 1")
             return reply
@@ -77,7 +78,7 @@ async def test_kernels_and_specs(shared: World) -> None:
         made = await client.post("/api/kernels", json={"name": "python3"})
         assert made.status_code == 201
         kernel = made.json()
-        assert made.headers["Location"] == f"/api/kernels/{kernel['id']}"
+        assert made.headers["Location"] == f"kernels/{kernel['id']}"
         listed = {each["id"] for each in (await client.get("/api/kernels")).json()}
         assert {each["id"] for each in (await client.get("/contexts")).json()} == listed
         await shared.run("x = 1", context_id=kernel["id"])
@@ -198,7 +199,7 @@ async def test_they_hear_of_our_cells_and_of_a_restart(shared: World) -> None:
         key = await kernel_id(client)
         await shared.run("1", context_id=key)
         address = f"ws://gateway/api/kernels/{key}/channels"
-        async with unix_connect(shared.socket, address) as socket:
+        async with unix_connect(shared.socket, address, max_queue=None) as socket:
             await shared.run("print('seen')", context_id=key)
             await client.post(f"/api/kernels/{key}/restart")
             heard = []
@@ -214,6 +215,53 @@ async def test_pages_of_other_sites_are_refused(shared: World) -> None:
         for method, path in (("POST", "/execute"), ("GET", "/contexts"), ("POST", "/api/kernels")):
             response = await client.request(method, path, content=b'{"code": "1"}')
             assert response.status_code == 403, path
+
+
+async def test_what_is_sent_while_the_kernel_starts_is_not_lost(shared: World) -> None:
+    async with shared.client() as client:
+        key = await kernel_id(client)
+        address = f"ws://gateway/api/kernels/{key}/channels"
+        async with unix_connect(shared.socket, address, max_queue=None) as socket:
+            first = request("1 + 1")
+            await socket.send(json.dumps(first))
+            await until_idle(socket, first)
+            restarting = asyncio.create_task(client.post(f"/api/kernels/{key}/restart"))
+            await asyncio.sleep(0.05)
+            second = request("2 + 2")
+            await socket.send(json.dumps(second))
+            answers = await until_idle(socket, second)
+            await restarting
+    assert "4" in [each["content"].get("data", {}).get("text/plain") for each in answers]
+
+
+async def test_a_kernel_that_dies_is_there_again(shared: World) -> None:
+    async with shared.client() as client:
+        key = await kernel_id(client)
+    address = f"ws://gateway/api/kernels/{key}/channels"
+    async with unix_connect(shared.socket, address, max_queue=None) as socket:
+        await socket.send(json.dumps(request("import os; os._exit(1)")))
+        async with asyncio.timeout(20):
+            while True:
+                content = json.loads(await socket.recv())["content"]
+                if content.get("execution_state") == "restarting":
+                    break
+        again = request("'alive'")
+        await socket.send(json.dumps(again))
+        answers = await until_idle(socket, again)
+    assert "'alive'" in [each["content"].get("data", {}).get("text/plain") for each in answers]
+
+
+async def test_status_and_identity(shared: World) -> None:
+    async with shared.client() as client:
+        key = await kernel_id(client)
+        async with unix_connect(shared.socket, f"ws://gateway/api/kernels/{key}/channels"):
+            status = (await client.get("/api/status")).json()
+            assert status["kernels"] >= 1
+            assert status["connections"] == 1
+        assert status["started"] <= status["last_activity"]
+        assert (await client.get("/api/me")).json()["identity"]["username"] == "user"
+        states = {each["execution_state"] for each in (await client.get("/api/kernels")).json()}
+    assert states <= {"idle", "starting", "busy"}
 
 
 async def test_bad_frames_close_the_connection(shared: World) -> None:

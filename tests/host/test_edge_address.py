@@ -9,6 +9,7 @@ import pytest
 from code_interpreter.host.edge_address import (
     AddressBook,
     Api,
+    JupyterServer,
     SandboxPort,
     SignedFile,
     Target,
@@ -163,6 +164,48 @@ def test_a_signed_file(method: str, operation: str) -> None:
     assert isinstance(found, SignedFile)
     assert (found.path, found.signature, found.username) == ("a b", "v1_x+y", "")
     assert (found.expiration, found.operation) == (17, operation)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "expected"),
+    [
+        ("/jupyter/i1", {}, JupyterServer("i1", "/", None)),
+        ("/jupyter/i1/", {}, JupyterServer("i1", "/", None)),
+        ("/jupyter/i1//api", {}, JupyterServer("i1", "/api", None)),
+        ("/jupyter/i1/api?x=1", {}, JupyterServer("i1", "/api?x=1", None)),
+        ("/jupyter/i1/api?token=t%2B", {}, JupyterServer("i1", "/api?token=t%2B", "t+")),
+        ("/jupyter/i1?token=t", {}, JupyterServer("i1", "/?token=t", "t")),
+        ("/jupyter/i1/api", {"Authorization": "token t"}, JupyterServer("i1", "/api", "t")),
+        ("/jupyter/i1/api", {"Authorization": "Bearer t"}, JupyterServer("i1", "/api", "t")),
+        ("/jupyter/i1/api", {"Authorization": "Basic dDo="}, JupyterServer("i1", "/api", None)),
+    ],
+)
+def test_a_jupyter_server(path: str, headers: dict[str, str], expected: Target) -> None:
+    assert target("127.0.0.1:7070", headers, path) == expected
+
+
+@pytest.mark.parametrize("path", ["/jupyter", "/jupyter-lab", "/x/jupyter/i1"])
+def test_paths_that_only_look_like_it(path: str) -> None:
+    assert target("localhost", path=path) == Api()
+
+
+@pytest.mark.parametrize("path", ["/jupyter/", "/jupyter//api", "/jupyter/../api"])
+def test_a_jupyter_server_of_no_sandbox(path: str) -> None:
+    with pytest.raises(Refused, match="is not a sandbox id"):
+        target("localhost", path=path)
+
+
+@pytest.mark.parametrize("path", ["/init", "//init", "/x/../init", "/%69nit?token=t"])
+def test_what_the_host_alone_may_ask_is_not_behind_it(path: str) -> None:
+    with pytest.raises(Refused) as caught:
+        target("localhost", path=f"/jupyter/i1{path}", method="POST")
+    assert caught.value.status == 404
+
+
+def test_pages_of_others_may_not_use_it() -> None:
+    with pytest.raises(Refused) as caught:
+        target("localhost", {"Origin": "http://evil.example"}, "/jupyter/i1/api")
+    assert caught.value.status == 403
 
 
 @pytest.mark.parametrize("path", ["/files", "/files?path=x", "/filesystem?path=x&signature=y"])
