@@ -71,7 +71,10 @@ class Handler(RequestHandler):
         """No web page may use a sandbox through the browser of somebody who looks at it."""
         origin = self.request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != self.request.headers.get("Host"):
-            self.refuse(Refusal(403, f"Requests from pages of {origin} are not allowed"))
+            refusal = Refusal(403, f"Requests from pages of {origin} are not allowed")
+            # Said after the body was read: an answer before that may be lost with the connection.
+            verb = str(self.request.method).lower()
+            setattr(self, verb, lambda *_, **__: self.refuse(refusal))
 
     def data_received(self, chunk: bytes) -> None:
         if self._too_large or len(self._body) + len(chunk) > MAX_MESSAGE_BYTES:
