@@ -40,9 +40,9 @@ class Admission:
         self.memory_reserve = memory_reserve(settings)
         self._disk_reserve = disk_reserve(settings)
 
-    def check(self, limits: Limits) -> None:
-        """Raises `NoRoom`."""
-        shortage = self.shortage(limits)
+    def check(self, limits: Limits, *, reclaimable: int = 0) -> None:
+        """``reclaimable``: bytes that others hold, and give way with. Raises `NoRoom`."""
+        shortage = self.shortage(limits, spare=-reclaimable)
         if shortage is not None:
             raise NoRoom(f"this machine has no room for another sandbox now: {shortage}")
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import string
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from code_interpreter.host.admission import Admission
 from code_interpreter.host.errors import NotFound
 from code_interpreter.host.guest_link import GuestLink, GuestUnreachable
 from code_interpreter.host.records import Phase, Record
@@ -31,14 +30,8 @@ INTRODUCTION_DEADLINE = 60.0
 """Seconds that envd and the gateway of a new box have for their first answer."""
 REMOVAL_RETRY = 10.0
 """Seconds after which the removal of what a sandbox left is tried again."""
-REFILL_PAUSE = 0.05
-"""Seconds after which a box that was taken is replaced: not while its taker still waits."""
 MAKING_DEADLINE = 60.0
 """Seconds that a stopping host gives to boxes that are being made."""
-RETRY_PAUSE = 5.0
-"""Seconds until the pool tries again after a failure, and looks whether memory is short."""
-POOL_SPARE = 256 * 1024 * 1024
-"""Bytes that must be there beyond a sandbox's need before the pool takes any."""
 NO_PID = 4_194_305
 """Above PID_MAX_LIMIT (proc(5)): the pid of no process."""
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -83,7 +76,7 @@ def check_template(templates: Templates, name: str) -> str:
 
 
 class Boxes:
-    """Makes boxes, keeps a few ready, ends them.
+    """Makes boxes and ends them.
 
     A record in the phase CREATING is stored before a box is made, so that a host that
     dies half-way leads its successor to what there is to clean up.
@@ -105,9 +98,16 @@ class Boxes:
         self._making = Tasks()
         self.removals = 0
         """Of ended sandboxes, under way."""
-        self._ready: deque[tuple[Record, Path]] = deque()
-        """With the directory of the template's files."""
-        self._taken = asyncio.Event()
+        self._turns = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """For who makes a box and introduces it: as many at once as there are cores.
+
+        More would not be done sooner, but all of them late.
+        """
+        async with self._turns:
+            yield
 
     async def make(self, template: str, limits: Limits) -> Record:
         """A record in the phase CREATING, with its box. Raises `RuntimeFailure`."""
@@ -211,61 +211,6 @@ class Boxes:
         """What is known of a box whose making was cut short: its name and directory."""
         directory = self._run_root / sandbox_id
         return Box(sandbox_id, self._runtime.name, NO_PID, 0, directory, template)
-
-    # --- the pool -----------------------------------------------------------------------
-
-    async def take_ready(self, template: str, limits: Limits) -> Record | None:
-        """A ready box that differs from what is wanted in its template's name at most."""
-        wanted = await self._templates.prepare(template, _log.info)
-        for ready in self._ready:
-            record, files = ready
-            if (files, record.limits) == (wanted.directory, limits):
-                self._ready.remove(ready)
-                self._taken.set()
-                box = replace(record.live_box, template=template)
-                return replace(record, template=template, box=box)
-        return None
-
-    async def _make_ready(self, template: str, limits: Limits) -> Record:
-        """A box that has its token already, so that most creates have nothing to tell it."""
-        made = await self.make(template, limits)
-        try:
-            record = replace(made.moved(Phase.POOLED), access_token=new_token())
-            await self.introduce(record)
-            await self._registry.put(record)
-        except BaseException:
-            await self.discard_shielded(made)
-            raise
-        return record
-
-    async def keep_ready(
-        self, template: str, limits: Limits, size: int, machine: Admission
-    ) -> None:
-        """Keep so many boxes of one kind ready, until cancelled; none when memory is short."""
-        while True:
-            self._taken.clear()
-            try:
-                files = (await self._templates.prepare(template, _log.info)).directory
-                while len(self._ready) < size and not machine.shortage(limits, spare=POOL_SPARE):
-                    with machine.making():
-                        record = await self._make_ready(template, limits)
-                    self._ready.append((record, files))
-                while self._ready and machine.shortage(limits):
-                    await self._give_back()
-            except Exception as error:
-                _log.warning("no sandbox could be made ready: %s", error)
-                await asyncio.sleep(RETRY_PAUSE)
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_PAUSE):
-                    await self._taken.wait()
-            await asyncio.sleep(REFILL_PAUSE)
-
-    async def _give_back(self) -> None:
-        """One box of the pool less: its memory is worth more than its readiness."""
-        record, _ = self._ready.popleft()
-        _log.info("memory or disk is short: a sandbox that was kept ready ends")
-        await self.discard_shielded(record)
 
 
 async def _quietly(request: Coroutine[Any, Any, None]) -> str | None:

@@ -35,6 +35,7 @@ from code_interpreter.host.expiry import Expiry
 from code_interpreter.host.idempotency import Repetitions
 from code_interpreter.host.journal import Journal
 from code_interpreter.host.limits import LimitPolicy
+from code_interpreter.host.pool import Pool, PoolPlan
 from code_interpreter.host.records import VISIBLE, Phase, Record, now
 from code_interpreter.host.registry import Entry, Registry
 from code_interpreter.host.runtimes.base import (
@@ -70,7 +71,8 @@ class Lifecycle:
         self._tasks = Tasks()
         self._making = 0
         self._stopping = False
-        self._pool: asyncio.Task[None] | None = None
+        self.pool: Pool | None = None
+        self._filling: asyncio.Task[None] | None = None
         self._repetitions = Repetitions()
         self._expiry = Expiry(self._running, self._tasks, self._time_out)
         self.last_end = time.monotonic()
@@ -97,17 +99,28 @@ class Lifecycle:
         self._tasks.spawn(self._introduce_again(live), "introduction of adopted sandboxes")
         self._tasks.spawn(self._expiry.run(), "expiry")
         if self._settings.pool_size:
-            template = check_template(self._templates, self._settings.pool_template)
-            pool = self.boxes.keep_ready(
-                template, self.limits.defaults, self._settings.pool_size, self._machine
-            )
-            self._pool = self._tasks.spawn(pool, "pool")
+            self.pool = self._make_pool()
+            self._filling = self._tasks.spawn(self.pool.run(), "pool")
+
+    def _make_pool(self) -> Pool:
+        least = self._settings.pool_size
+        template = check_template(self._templates, self._settings.pool_template)
+        plan = PoolPlan(template, self.limits.defaults, least, max(least, self._settings.pool_max))
+        return Pool(
+            plan,
+            self.boxes,
+            self._runtime,
+            self.registry,
+            self._templates,
+            self._machine,
+            busy=lambda: self._making > 0,
+        )
 
     async def stop(self, *, end_sandboxes: bool) -> None:
         """No new sandboxes; with ``end_sandboxes`` the live ones end, else they live on."""
         self._stopping = True
-        if self._pool is not None:
-            self._pool.cancel()
+        if self._filling is not None:
+            self._filling.cancel()
         await self.boxes.finish_making()
         await self._tasks.close()
         doomed = [
@@ -159,13 +172,15 @@ class Lifecycle:
         return record
 
     async def _ready_or_new(self, template: str, limits: Limits, wish: Wish) -> Record:
-        ready = await self.boxes.take_ready(template, limits)
+        ready = await self.pool.take(template, limits) if self.pool else None
         if ready is not None:
             try:
-                return await self._introduce(ready, wish)
+                return await self._introduce(ready, template, wish)
             except RuntimeFailure as error:
                 _log.warning("a ready sandbox was of no use, a new one is made: %s", error)
-        return await self._introduce(await self.boxes.make(template, limits), wish)
+        async with self.boxes.turn():
+            made = await self.boxes.make(template, limits)
+            return await self._introduce(made, template, wish)
 
     def _check_internet(self, wish: Wish) -> None:
         if wish.cuts_internet and not self._runtime.cuts_internet:
@@ -173,6 +188,14 @@ class Lifecycle:
                 f"the runtime {self._runtime.name!r} cannot keep a sandbox off the internet: leave "
                 "allow_internet_access out, or use the runtime 'namespaces'"
             )
+
+    def _check_room(self, limits: Limits) -> None:
+        """What the pool holds is room, too: one of its boxes is taken, or it gives way."""
+        if self.pool is None or self._machine.shortage(limits) is None:
+            self._machine.check(limits)
+            return
+        self.pool.look_again()
+        self._machine.check(limits, reclaimable=self.pool.state().memory_bytes)
 
     @contextmanager
     def _admission(self, limits: Limits) -> Iterator[None]:
@@ -183,7 +206,7 @@ class Lifecycle:
                 f"this host runs its maximum of {self._settings.max_sandboxes} sandboxes; end "
                 "some, or start it with a higher CODE_INTERPRETER_MAX_SANDBOXES"
             )
-        self._machine.check(limits)
+        self._check_room(limits)
         self._making += 1
         try:
             with self._machine.making():
@@ -191,9 +214,9 @@ class Lifecycle:
         finally:
             self._making -= 1
 
-    async def _introduce(self, made: Record, wish: Wish) -> Record:
+    async def _introduce(self, made: Record, template: str, wish: Wish) -> Record:
         try:
-            record = _granted(made, wish)
+            record = _granted(made, template, wish)
             told = made if made.phase is Phase.POOLED else None
             await self.boxes.introduce(record, told)
             self._watch(await self.registry.put(record))
@@ -338,11 +361,13 @@ class Lifecycle:
                 await self._end(entry, "died by itself")
 
 
-def _granted(made: Record, wish: Wish) -> Record:
+def _granted(made: Record, template: str, wish: Wish) -> Record:
     """The record of the box with what the caller asked for, and its tokens."""
     started = now()
     return replace(
         made.moved(Phase.RUNNING),
+        template=template,
+        box=replace(made.live_box, template=template),
         started_at=started,
         end_at=started + timedelta(seconds=wish.timeout),
         timeout=wish.timeout,

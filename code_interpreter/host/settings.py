@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     """The longest time a sandbox may be given at once."""
     max_sandboxes: int = Field(default=500, gt=0)
     pool_size: int = Field(default=2, ge=0)
-    """Sandboxes that are kept ready, so that a create need not wait for one."""
+    """Sandboxes that are kept ready, so that a create need not wait for one; 0: none."""
+    pool_max: int = Field(default=8, ge=0)
+    """As many are kept ready while they are asked for that fast."""
     pool_template: str = "code-interpreter-v1"
 
     default_memory_mb: int = Field(default=2048, gt=0)

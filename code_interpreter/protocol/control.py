@@ -307,6 +307,16 @@ class Team(_Wire):
     is_default: bool = True
 
 
+class Pool(_Wire):
+    """Sandboxes that are ready and nobody's yet."""
+
+    ready: int
+    wanted: int
+    """How many the host would have, as the last minute was."""
+    memory_bytes: int
+    """What the ready ones take."""
+
+
 # --- finding the host -------------------------------------------------------------------
 
 

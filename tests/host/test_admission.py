@@ -10,7 +10,7 @@ import psutil
 import pytest
 from e2b import RateLimitException, Sandbox, ServiceBusyException
 
-from code_interpreter.host import admission, boxes
+from code_interpreter.host import admission, pool
 from code_interpreter.host.admission import MIB, PLEDGE, Admission
 from code_interpreter.host.assembly import choose_runtime
 from code_interpreter.host.data_directory import DataDirectory
@@ -92,7 +92,7 @@ def test_clients_are_told_of_the_quota() -> None:
 
 
 async def test_the_pool_shrinks_when_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boxes, "RETRY_PAUSE", 0.05)
+    monkeypatch.setattr(pool, "LOOK_AGAIN", 0.05)
     with data_directory() as directory:
         settings = Settings(
             data_dir=directory, runtime=RuntimeName.PROCESS, pool_size=2, memory_reserve_mb=0

@@ -100,6 +100,10 @@ class SandboxRuntime(ABC):
         """Bytes that boxes may still take together; None: nothing limits them but the machine."""
         return None
 
+    def memory_bytes(self, box: Box) -> int | None:
+        """What the box uses now; None where nobody counts."""
+        return None
+
     @abstractmethod
     async def start(self) -> None:
         """Get ready to make boxes (fork server, cgroup root). Raises `RuntimeFailure`."""

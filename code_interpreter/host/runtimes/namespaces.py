@@ -105,6 +105,9 @@ class NamespacesRuntime(SandboxRuntime):
     def memory_room(self) -> int | None:
         return self._cgroups.memory_room()
 
+    def memory_bytes(self, box: Box) -> int | None:
+        return self._cgroups.memory_bytes(box.run_directory.name)
+
     def enforceable(self, limits: Limits) -> Limits:
         can = self._cgroups.can
         return Limits(
