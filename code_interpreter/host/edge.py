@@ -10,6 +10,7 @@ The parts, each of which can be read alone:
 * `edge_switchboard`: from a request's head to such a connection
 * `edge_exchange`: one request and its response
 * `edge_client`: connections of clients
+* `edge_crowd`: how many of them there may be
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 from code_interpreter.host.edge_client import ClientConnection
+from code_interpreter.host.edge_crowd import Crowd
 from code_interpreter.host.edge_routes import Route, Routes, WakeRefused
 from code_interpreter.host.edge_switchboard import Switchboard
 
@@ -39,7 +41,7 @@ class Edge:
 
     def __init__(self, routes: Routes, api_socket: Path, *, domain: str | None = None) -> None:
         self._switchboard = Switchboard(routes, api_socket, domain)
-        self._clients: set[ClientConnection] = set()
+        self._clients: Crowd[ClientConnection] = Crowd()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -61,7 +63,7 @@ class Edge:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
         dialling = [client.opening for client in self._clients if client.opening is not None]
-        for client in list(self._clients):
+        for client in self._clients:
             client.abort()
         await asyncio.gather(*dialling, return_exceptions=True)
         self._switchboard.pool.close()
@@ -72,7 +74,7 @@ class Edge:
         Let `Routes.find` stop finding it first, or else clients that ask again get through.
         """
         self._switchboard.pool.drop(sandbox_id)
-        for client in list(self._clients):
+        for client in self._clients:
             client.cut(sandbox_id)
 
     def _accept(self) -> ClientConnection:
@@ -82,6 +84,6 @@ class Edge:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = time.monotonic()
-            for client in list(self._clients):
+            for client in self._clients:
                 client.sweep(now)
             self._switchboard.pool.sweep()

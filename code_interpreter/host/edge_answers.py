@@ -9,9 +9,12 @@ from http import HTTPStatus
 class Refused(Exception):
     """The request goes no further; ``body`` says why, as JSON or as plain text."""
 
-    def __init__(self, status: int, body: str | dict[str, object]) -> None:
+    def __init__(
+        self, status: int, body: str | dict[str, object], retry_after: int | None = None
+    ) -> None:
         super().__init__(body)
         self.status = status
+        self._retry_after = retry_after
         self._body = body
 
     def response(self, *, close: bool, to_head: bool = False) -> bytes:
@@ -19,17 +22,18 @@ class Refused(Exception):
         as_json = isinstance(self._body, dict)
         text = json.dumps(self._body) if as_json else str(self._body)
         body = text.encode()
+        wait = "" if self._retry_after is None else f"retry-after: {self._retry_after}\r\n"
         head = (
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
             f"content-type: {'application/json' if as_json else 'text/plain; charset=utf-8'}\r\n"
             f"content-length: {len(body)}\r\n"
-            f"{'connection: close' if close else 'connection: keep-alive'}\r\n\r\n"
+            f"{wait}{'connection: close' if close else 'connection: keep-alive'}\r\n\r\n"
         )
         return head.encode() + (b"" if to_head else body)
 
 
-def _json(status: int, message: str, **more: object) -> Refused:
-    return Refused(status, {**more, "message": message, "code": status})
+def _json(status: int, message: str, *, retry_after: int | None = None, **more: object) -> Refused:
+    return Refused(status, {**more, "message": message, "code": status}, retry_after)
 
 
 def malformed(reason: str, status: int) -> Refused:
@@ -87,6 +91,10 @@ def still_transitioning(sandbox_id: str, reason: str) -> Refused:
 
 def overloaded(reason: str) -> Refused:
     return _json(503, f"The host cannot open another connection: {reason}")
+
+
+def crowded() -> Refused:
+    return _json(503, "Too many connections are open; close some, or try again", retry_after=1)
 
 
 def failed() -> Refused:

@@ -10,6 +10,7 @@ from collections import deque
 from typing import cast
 
 from code_interpreter.host import edge_answers as answers
+from code_interpreter.host.edge_crowd import Crowd, Mood
 from code_interpreter.host.edge_exchange import Exchange
 from code_interpreter.host.edge_http import (
     Body,
@@ -23,6 +24,8 @@ from code_interpreter.host.edge_http import (
 from code_interpreter.host.edge_switchboard import Destination, Switchboard
 from code_interpreter.host.edge_upstream import WRITE_BUFFER_BYTES, Upstream
 
+SILENT_SECONDS = 60.0
+"""From the start of a connection to its first byte."""
 HEAD_SECONDS = 15.0
 """From the first byte of a head to its last."""
 IDLE_SECONDS = 640.0
@@ -48,11 +51,12 @@ _log = logging.getLogger(__name__)
 class ClientConnection(asyncio.Protocol):
     """Reads requests, and hands each to a server while the others wait their turn."""
 
-    def __init__(self, switchboard: Switchboard, connected: set[ClientConnection]) -> None:
+    def __init__(self, switchboard: Switchboard, crowd: Crowd[ClientConnection]) -> None:
         self.opening: asyncio.Task[None] | None = None
         """Finds and connects the server of the current request."""
         self._switchboard = switchboard
-        self._connected = connected
+        self._crowd = crowd
+        self.peer = ""
         self._reader = RequestReader()
         self._exchange: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
@@ -75,8 +79,11 @@ class ClientConnection(asyncio.Protocol):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for option, value in _KEEPALIVE.items():
             connection.setsockopt(*option, value)
-        self._deadline = time.monotonic() + IDLE_SECONDS
-        self._connected.add(self)
+        self._deadline = time.monotonic() + SILENT_SECONDS
+        self.peer = str((transport.get_extra_info("peername") or [""])[0])
+        if not self._crowd.admit(self):
+            self._send(answers.crowded().response(close=True))
+            self._hang_up()
 
     def data_received(self, data: bytes) -> None:
         if self._lingering or self._transport.is_closing():
@@ -101,7 +108,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._let_go()
-        self._connected.discard(self)
+        self._reader.end()
+        self._crowd.discard(self)
 
     def pause_writing(self) -> None:
         if self._exchange is not None and self._exchange.upstream is not None:
@@ -124,6 +132,12 @@ class ClientConnection(asyncio.Protocol):
         upstream = self._exchange.upstream if self._exchange else None
         if upstream is not None and upstream.key[0] == sandbox_id:
             self.abort()
+
+    def turn_away(self) -> None:
+        """Others need the room."""
+        if self._reader.mid_head and not self._lingering:
+            self._send(answers.crowded().response(close=True))
+        self._hang_up()
 
     def sweep(self, now: float) -> None:
         """Act on what did not happen in time; called about once a second."""
@@ -352,6 +366,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
         if not self._lingering and not self._switched:
             self._deadline = self._next_deadline()
+        self._crowd.note(self, self._mood())
+
+    def _mood(self) -> Mood:
+        if self._exchange is not None:
+            return Mood.BUSY
+        return Mood.SLOW if self._reader.mid_head else Mood.IDLE
 
     def _is_full(self) -> bool:
         unsent = self._receiving.unsent_bytes if self._receiving else 0

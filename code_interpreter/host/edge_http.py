@@ -257,6 +257,11 @@ class RequestReader(_Reader[RequestHead]):
         self._check_size()
         return [*self._take_events()]
 
+    def end(self) -> None:
+        """Read nothing more, and let go of the parser: the two hold on to each other."""
+        self._finished = True
+        del self._parser
+
     def take_rest(self) -> bytes:
         """What came after an upgrade: bytes of the other protocol from here on."""
         rest, self._rest, self._finished = self._rest or b"", None, True
