@@ -40,7 +40,9 @@ async def _namespaces(
     templates = TemplateStore(settings.templates_dir or settings.data_dir / "templates")
     prepared = await templates.prepare(settings.pool_template, progress)
     reserve = memory_reserve(settings)
-    runtime = NamespacesRuntime(settings.data_dir, prepared, memory_reserve=reserve)
+    runtime = NamespacesRuntime(
+        settings.data_dir, prepared, memory_reserve=reserve, fork_server=settings.fork_server
+    )
     return runtime, templates
 
 

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     """Sandboxes that are kept ready, so that a create need not wait for one; 0: none."""
     pool_max: int = Field(default=8, ge=0)
     """As many are kept ready while they are asked for that fast."""
+    fork_server: bool = True
+    """Start sandboxes and kernels from a process that has imported everything. Without it all
+    is started as a program of its own: slower by a second, and nothing is shared."""
     pool_template: str = "code-interpreter-v1"
 
     default_memory_mb: int = Field(default=2048, gt=0)

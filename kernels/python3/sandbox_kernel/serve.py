@@ -10,6 +10,7 @@ import random
 import signal
 import socket
 import sys
+import tempfile
 from functools import partial
 from typing import Any, NoReturn
 
@@ -60,6 +61,7 @@ def _make_anew() -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
+    tempfile._name_sequence = None  # type: ignore[attr-defined]
     os.environ.setdefault("MPLBACKEND", INLINE)
 
 
