@@ -109,10 +109,34 @@ class Cgroups:
             _write(directory / "freezer.state", state)
             wanted, file = state, directory / "freezer.state"
         deadline = time.monotonic() + REMOVAL_DEADLINE
+        pause = 0.0001
         while wanted not in file.read_text():
             if time.monotonic() > deadline:
-                raise OSError(f"the cgroup freezer did not settle on {wanted!r}")
-            time.sleep(0.002)
+                raise OSError(f"it did not settle on {wanted!r}")
+            time.sleep(pause)
+            pause = min(0.002, pause * 2)
+
+    def reclaim_file(self, name: str) -> Path | None:
+        """Where a number of bytes is written to be reclaimed from the box; None: nowhere.
+
+        Version 2 has ``memory.reclaim`` since Linux 5.19. Version 1 takes any number, and
+        reclaims what it can.
+        """
+        if not self.can("memory"):
+            return None
+        own = self.directories(name)["memory"]
+        file = own / ("memory.reclaim" if self.version == 2 else "memory.force_empty")
+        return file if file.exists() else None
+
+    def allow_swap(self, name: str, *, allowed: bool) -> None:
+        """A box that runs may not fill the machine's swap; one that is paused belongs there.
+
+        In version 1 swap counts as memory (`_limit_memory`), so there is nothing to allow.
+        """
+        if self.version == 2 and self.can("memory"):
+            with contextlib.suppress(OSError):
+                file = self.directories(name)["memory"] / "memory.swap.max"
+                file.write_text("max" if allowed else "0")
 
     def memory_bytes(self, name: str) -> int | None:
         """What the group uses now; None without a memory controller."""

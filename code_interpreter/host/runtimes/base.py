@@ -126,7 +126,7 @@ class SandboxRuntime(ABC):
 
     @abstractmethod
     async def adopt(self, box: Box) -> bool:
-        """True if the box of this record is alive; False after cleaning up what is left of it."""
+        """Whether the box of this record is alive; if not, `kill` removes what is left of it."""
 
     @abstractmethod
     async def wait(self, box: Box) -> None:
@@ -134,11 +134,14 @@ class SandboxRuntime(ABC):
 
     @abstractmethod
     async def pause(self, box: Box) -> None:
-        """Stop all its processes in memory. Raises `RuntimeFailure`."""
+        """Stop all its processes in memory, and begin to give back what they do not need.
+
+        Returns when the last one stands still. Raises `RuntimeFailure`; then all go on.
+        """
 
     @abstractmethod
     async def resume(self, box: Box) -> None:
-        """Let the processes of a paused box go on."""
+        """Let the processes of a paused box go on. Raises `RuntimeFailure`."""
 
     @abstractmethod
     def isolation(self) -> Isolation:

@@ -22,6 +22,7 @@ import psutil
 from code_interpreter.host import cgroup_search, kernel_settings
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.ids import IdGrant, IdKind, id_grant
+from code_interpreter.host.pausing import Pausing
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
 from code_interpreter.host.python_prefix import unneeded
 from code_interpreter.host.removal import remove_tree
@@ -83,6 +84,7 @@ class NamespacesRuntime(SandboxRuntime):
         config = _view_config(data_directory, template, self._ids, warm=fork_server)
         self._config = config
         self._forks = ForkServerClient(config, data_directory / "forkserver.log")
+        self._pausing = Pausing(self._cgroups)
         self._ranges: dict[str, int] = {}
         self._disks = DiskImages(data_directory)
         self._most_memory = psutil.virtual_memory().total - memory_reserve
@@ -99,6 +101,7 @@ class NamespacesRuntime(SandboxRuntime):
         await self._forks.start()
 
     async def stop(self) -> None:
+        await self._pausing.close()
         await self._forks.stop()
         self._cgroups.remove_parents()
 
@@ -234,7 +237,6 @@ class NamespacesRuntime(SandboxRuntime):
 
     async def adopt(self, box: Box) -> bool:
         if not is_alive(box.pid, box.start_ticks):
-            await self.kill(box)
             return False
         with contextlib.suppress(OSError, ValueError):
             self._ranges[box.run_directory.name] = int((box.run_directory / "id-range").read_text())
@@ -246,18 +248,10 @@ class NamespacesRuntime(SandboxRuntime):
     # --- pausing ------------------------------------------------------------------------
 
     async def pause(self, box: Box) -> None:
-        await self._freeze(box, frozen=True)
+        await self._pausing.pause(box)
 
     async def resume(self, box: Box) -> None:
-        await self._freeze(box, frozen=False)
-
-    async def _freeze(self, box: Box, *, frozen: bool) -> None:
-        if not self._cgroups.can("freezer"):
-            raise RuntimeFailure("pausing needs the cgroup freezer, which this host may not use")
-        try:
-            await asyncio.to_thread(self._cgroups.freeze, box.run_directory.name, frozen=frozen)
-        except OSError as error:
-            raise RuntimeFailure(f"the sandbox could not be paused or resumed: {error}") from error
+        await self._pausing.resume(box)
 
     # --- what it gives ------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from code_interpreter.host import stopping
 from code_interpreter.host.guest_link import GuestLink, GuestUnreachable
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
 from code_interpreter.host.runtimes.base import (
@@ -95,19 +95,16 @@ class ProcessRuntime(SandboxRuntime):
         await asyncio.to_thread(self._clean, box.sandbox_id)
 
     async def adopt(self, box: Box) -> bool:
-        if is_alive(box.pid, box.start_ticks):
-            return True
-        await self.kill(box)
-        return False
+        return is_alive(box.pid, box.start_ticks)
 
     async def wait(self, box: Box) -> None:
         await wait_for_exit(box.pid, box.start_ticks)
 
     async def pause(self, box: Box) -> None:
-        await asyncio.to_thread(_signal_tree, box, signal.SIGSTOP)
+        await asyncio.to_thread(stopping.stop, box)
 
     async def resume(self, box: Box) -> None:
-        await asyncio.to_thread(_signal_tree, box, signal.SIGCONT)
+        await asyncio.to_thread(stopping.go_on, box)
 
     def enforceable(self, limits: Limits) -> Limits:
         return Limits()
@@ -207,14 +204,6 @@ def _tree(pid: int) -> list[psutil.Process]:
         return [*root.children(recursive=True), root]
     except psutil.NoSuchProcess:
         return []
-
-
-def _signal_tree(box: Box, number: signal.Signals) -> None:
-    if not is_alive(box.pid, box.start_ticks):
-        raise RuntimeFailure(f"sandbox {box.sandbox_id} has ended")
-    for process in _tree(box.pid):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
 
 
 def _kill_tree(pid: int, ticks: int) -> None:
