@@ -174,6 +174,7 @@ if TYPE_CHECKING:
         NeedsWebSocketException,
         RequestTimeoutException,
         SandboxKilledException,
+        SandboxPausedException,
     )
     from code_interpreter.handle import (
         ExecutionHandle,
@@ -262,6 +263,7 @@ _OURS = {
         "NeedsWebSocketException",
         "RequestTimeoutException",
         "SandboxKilledException",
+        "SandboxPausedException",
     ),
     "handle": ("ExecutionHandle",),
     "handle_async": ("AsyncExecutionHandle",),
@@ -436,6 +438,7 @@ __all__ = [
     "SandboxOnResume",
     "SandboxOnTimeout",
     "SandboxPaginator",
+    "SandboxPausedException",
     "SandboxQuery",
     "SandboxState",
     "SandboxUnreachableException",

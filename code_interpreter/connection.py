@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from code_interpreter import link as links
 from code_interpreter.course import Course
-from code_interpreter.errors import ConnectionLostException, SandboxException
+from code_interpreter.errors import SandboxException
 from code_interpreter.link import Link
 from code_interpreter.protocol.executions import (
     ClientMessage,
@@ -221,7 +221,7 @@ class Connection:
             lost = dict(self._subscriptions)
             self._subscriptions.clear()
         for execution_id, subscription in lost.items():
-            subscription.inbox.put(final or ConnectionLostException.for_good(execution_id, reason))
+            subscription.inbox.put(links.loss(final, execution_id, reason))
 
     def _fail_all(self, error: Exception) -> None:
         with self._lock:

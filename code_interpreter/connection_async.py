@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from code_interpreter import link as links
 from code_interpreter.course import Course
-from code_interpreter.errors import ConnectionLostException, SandboxException
+from code_interpreter.errors import SandboxException
 from code_interpreter.link import Link
 from code_interpreter.protocol.executions import (
     ClientMessage,
@@ -199,9 +199,7 @@ class AsyncConnection:
         lost = dict(self._subscriptions)
         self._subscriptions.clear()
         for execution_id, subscription in lost.items():
-            subscription.inbox.put_nowait(
-                final or ConnectionLostException.for_good(execution_id, reason)
-            )
+            subscription.inbox.put_nowait(links.loss(final, execution_id, reason))
 
     def _fail_all(self, error: Exception) -> None:
         for subscription in list(self._subscriptions.values()):

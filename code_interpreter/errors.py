@@ -17,7 +17,8 @@ catches E2B's exceptions catches these::
             ├── ExecutionTimeoutException     the code ran longer than ``timeout``
             ├── RequestTimeoutException       the server did not answer in ``request_timeout``
             ├── e2b.SandboxNotRunningException
-            │   └── SandboxKilledException    the sandbox went away during the request
+            │   ├── SandboxKilledException    the sandbox went away during the request
+            │   └── SandboxPausedException    … or was paused: it can be resumed
             └── e2b.SandboxUnreachableException
                 └── ConnectionLostException   the connection went away and did not come back
 """
@@ -99,6 +100,21 @@ class SandboxKilledException(SandboxNotRunningException):
         )
 
 
+class SandboxPausedException(SandboxNotRunningException):
+    """The sandbox is paused, maybe since it was asked for something; nothing of it is lost."""
+
+    execution_id: str | None
+    """What ran in it. It goes on with the sandbox."""
+
+    def __init__(self, execution_id: str | None = None) -> None:
+        what = "" if execution_id is None else f", and execution '{execution_id}' with it"
+        super().__init__(
+            f"The sandbox is paused{what}: 'connect' resumes it, 'attach_execution' reads on "
+            "where a cell was"
+        )
+        self.execution_id = execution_id
+
+
 class ConnectionLostException(SandboxUnreachableException):
     """The connection to the sandbox was lost, and with it a cell that nobody waited for."""
 
@@ -166,6 +182,7 @@ __all__ = [
     "SandboxException",
     "SandboxKilledException",
     "SandboxNotRunningException",
+    "SandboxPausedException",
     "SandboxUnreachableException",
     "TimeoutException",
     "from_status",

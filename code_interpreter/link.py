@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +17,11 @@ from websockets import exceptions as ws
 from websockets.typing import Subprotocol
 
 from code_interpreter.errors import (
+    ConnectionLostException,
     NeedsWebSocketException,
     RequestTimeoutException,
     SandboxKilledException,
+    SandboxPausedException,
     from_status,
 )
 from code_interpreter.protocol.executions import (
@@ -152,7 +156,9 @@ def explain_refusal(error: Exception) -> Exception:
     if isinstance(error, ws.InvalidStatus):
         status = error.response.status_code
         if status == HTTPStatus.BAD_GATEWAY:
-            return from_status(status, _body(error))
+            return (
+                SandboxPausedException() if is_paused(error) else from_status(status, _body(error))
+            )
         lasting = status in _REFUSES_WEBSOCKETS
         return WebSocketUnavailable(f"the server answered {status}", lasting=lasting)
     if isinstance(error, TimeoutError):
@@ -167,7 +173,7 @@ def is_final(error: Exception) -> Exception | None:
     if isinstance(error, ws.InvalidStatus):
         status = error.response.status_code
         if status == HTTPStatus.BAD_GATEWAY and _GONE in _body(error):
-            return SandboxKilledException()
+            return SandboxPausedException() if is_paused(error) else SandboxKilledException()
         if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in (
             HTTPStatus.CONFLICT,
             HTTPStatus.TOO_MANY_REQUESTS,
@@ -177,6 +183,20 @@ def is_final(error: Exception) -> Exception | None:
     if isinstance(error, OSError | ws.WebSocketException | WebSocketUnavailable):
         return None
     return error
+
+
+def loss(final: Exception | None, execution_id: str, reason: Exception) -> Exception:
+    """What to raise for an execution when its connection cannot be made again."""
+    if isinstance(final, SandboxPausedException):
+        return SandboxPausedException(execution_id)
+    return final or ConnectionLostException.for_good(execution_id, reason)
+
+
+def is_paused(error: ws.InvalidStatus) -> bool:
+    """Whether our edge said so; E2B's does not tell it from a sandbox that is gone."""
+    with contextlib.suppress(ValueError, AttributeError):
+        return bool(json.loads(_body(error)).get("state") == "paused")
+    return False
 
 
 def _body(error: ws.InvalidStatus) -> str:

@@ -17,6 +17,7 @@ from enum import Enum
 
 from code_interpreter.envd.starter import Child
 from code_interpreter.envd.streams import Inlet, InputRefused, Outlet
+from code_interpreter.guest.awake import AwakeClock, AwakeTimer
 
 MOST_QUEUED = 16
 """Events that wait for a listener before the process has to wait for it."""
@@ -140,7 +141,7 @@ class Process:
         self._on_end = on_end
         self._listeners: set[Listener] = set()
         self._status: int | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: AwakeTimer | None = None
         self._terminal = outputs.get("pty")
         self._outlets = [
             Outlet(name, descriptor, self._publish, self._outlet_closed)
@@ -212,10 +213,9 @@ class Process:
             os.kill(self.pid, number)
         return True
 
-    def kill_at(self, when: float) -> None:
-        """If it still runs then; on the event loop's clock."""
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_at(when, self.signal, signal.SIGKILL)
+    def kill_after(self, seconds: float, clock: AwakeClock) -> None:
+        """If it still runs then."""
+        self._deadline = clock.call_at(clock.time() + seconds, lambda: self.signal(signal.SIGKILL))
 
     def terminal(self) -> int:
         """The descriptor. Raises `InputRefused`."""

@@ -83,8 +83,8 @@ class ProcessService(ProcessProtocol):
             process = await self._processes.start(command, user, self._state.environment(user))
         except OSError as error:
             raise _not_started(error, command) from error
-        if (deadline := _deadline(ctx)) is not None:
-            process.kill_at(deadline)
+        if (left := ctx.timeout_ms) is not None:
+            process.kill_after(left / 1000, self._processes.clock)
         return process
 
     async def connect(

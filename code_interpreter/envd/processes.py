@@ -14,6 +14,7 @@ from fcntl import ioctl
 from code_interpreter.envd.process import Command, Process
 from code_interpreter.envd.spawner import Wanted
 from code_interpreter.envd.starter import Starter, Streams
+from code_interpreter.guest.awake import AwakeClock
 from code_interpreter.guest.users import User
 
 REMEMBERED_SECONDS = 30.0
@@ -39,6 +40,8 @@ class Processes:
     def __init__(self, starter: Starter) -> None:
         self._starter = starter
         self._by_pid: dict[int, Process] = {}
+        self.clock = AwakeClock()
+        """Of their time-outs."""
 
     def has_any(self) -> bool:
         return bool(self._by_pid)

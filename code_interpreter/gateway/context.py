@@ -32,6 +32,7 @@ from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.run import USAGE_KEY, Request, Run
 from code_interpreter.gateway.starter import KernelStarter
+from code_interpreter.guest.awake import AwakeClock
 from code_interpreter.protocol.executions import Cause
 
 MAX_LATE = 1000
@@ -52,6 +53,8 @@ class Machinery:
     environment: SandboxEnvironment
     changed: Callable[[], None]
     """Called when a kernel came or went."""
+    clock: AwakeClock
+    """Of the time-outs of cells."""
 
 
 class Context:
@@ -92,7 +95,14 @@ class Context:
             interruptible=self._spec.interruptible,
             settle=self._spec.settle,
         )
-        run = Run(request, terms, self._machinery.place, lambda run: self._finished(run, done))
+        machinery = self._machinery
+        run = Run(
+            request,
+            terms,
+            machinery.place,
+            machinery.clock,
+            lambda run: self._finished(run, done),
+        )
         run.accept(len(self._queue) + (self._current is not None))
         self._queue.append(run)
         self._pump()

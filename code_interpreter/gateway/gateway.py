@@ -121,6 +121,11 @@ class Gateway:
         self._machinery.environment.replace(variables)
         self.save()
 
+    def prepare_for_pause(self) -> None:
+        """Connections are about to be cut; the cells go on when the sandbox does."""
+        for run in self._runs.values():
+            run.go_on()
+
     def kernel_specs(self) -> list[KernelSpec]:
         return self._languages.specs()
 

@@ -154,6 +154,14 @@ class Init(Handler):
         self.set_status(204)
 
 
+class Freeze(Handler):
+    """The host is about to freeze the sandbox, and to cut its connections."""
+
+    def post(self) -> None:
+        self.gateway.prepare_for_pause()
+        self.set_status(204)
+
+
 class Contexts(Handler):
     def get(self) -> None:
         self.answer([_described(context) for context in self.gateway.contexts()])

@@ -21,6 +21,7 @@ from code_interpreter.gateway.ledger import Ledger
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.gateway.websocket import Executions
+from code_interpreter.guest.awake import AwakeClock
 from code_interpreter.guest.config import GuestConfig, listening_socket
 from code_interpreter.protocol.executions import MAX_MESSAGE_BYTES, PATH
 
@@ -56,7 +57,7 @@ def _make_gateway(config: GuestConfig) -> Gateway:
         starter = KernelStarter(config.kernel_starter_fd)
     place = Place.of(config)
     machinery = Machinery(
-        place, zmq.Context(), starter, SandboxEnvironment(), lambda: gateway.save()
+        place, zmq.Context(), starter, SandboxEnvironment(), lambda: gateway.save(), AwakeClock()
     )
     ledger = Ledger(Path(config.state_directory))
     languages = Languages(Path(config.jupyter_path))
@@ -71,6 +72,7 @@ def make_application(gateway: Gateway | None) -> Application:
         [
             ("/health", http.Health, arguments),
             ("/init", http.Init, arguments),
+            ("/freeze", http.Freeze, arguments),
             ("/execute", http.Execute, arguments),
             ("/contexts/?", http.Contexts, arguments),
             ("/contexts/([^/]+)", http.OneContext, arguments),

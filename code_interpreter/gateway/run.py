@@ -20,6 +20,7 @@ from code_interpreter.gateway.kernel import Kernel, process_seconds
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.spill import Spill
+from code_interpreter.guest.awake import AwakeClock, AwakeTimer
 from code_interpreter.protocol.executions import Cause, InputRequest, OnDisconnect
 
 USAGE_KEY = "code_interpreter"
@@ -42,7 +43,14 @@ class Request:
 class Run:
     """``done`` is called once, when the execution has ended."""
 
-    def __init__(self, request: Request, terms: Terms, place: Place, done: Callable[[Run], None]):
+    def __init__(
+        self,
+        request: Request,
+        terms: Terms,
+        place: Place,
+        clock: AwakeClock,
+        done: Callable[[Run], None],
+    ) -> None:
         self.request = request
         self.context_id = terms.context_id
         self.journal = Journal(place.events_path(request.execution_id))
@@ -59,8 +67,9 @@ class Run:
         self._abandoning: asyncio.TimerHandle | None = None
         self._kernel: Kernel | None = None
         self._cpu_before: float | None = None
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._clock = clock
+        self._goes_on = request.on_disconnect is OnDisconnect.CONTINUE
+        self._timer: AwakeTimer | None = None
         self._input: KernelMessage | None = None
         self._asked = 0
 
@@ -85,7 +94,7 @@ class Run:
         self._kernel = kernel
         if kernel.pid is not None and kernel.spec.environment != "metadata":
             self._cpu_before = process_seconds(kernel.pid)
-        self._execution.start(self._loop.time())
+        self._execution.start(self._clock.time())
         request = self.request
         self.message_id = kernel.execute(
             request.code, allow_stdin=request.allow_stdin, metadata=metadata
@@ -101,18 +110,18 @@ class Run:
             self._settle_spills()
         elif message.type == "input_request":
             self._input = message
-        self._apply(self._execution.receive(message, self._loop.time()))
+        self._apply(self._execution.receive(message, self._clock.time()))
         if self.journal.full:
             self._execution.events.close()
 
     def stop(self, cause: Cause) -> None:
-        self._apply(self._execution.stop(cause, self._loop.time()))
+        self._apply(self._execution.stop(cause, self._clock.time()))
 
     def kernel_ended(self, end: KernelEnd) -> None:
-        self._apply(self._execution.kernel_ended(end, self._loop.time()))
+        self._apply(self._execution.kernel_ended(end, self._clock.time()))
 
     def start_failed(self, reason: str) -> None:
-        self._apply(self._execution.start_failed(reason, self._loop.time()))
+        self._apply(self._execution.start_failed(reason, self._clock.time()))
 
     def answer_input(self, value: str, asked: int | None = None) -> bool:
         """False if the cell does not wait for input.
@@ -139,12 +148,18 @@ class Run:
         if owner not in self._owners:
             return
         self._owners.discard(owner)
-        if self._owners or self.ended or self.request.on_disconnect is OnDisconnect.CONTINUE:
+        if self._owners or self.ended or self._goes_on:
             return
         if grace:
-            self._abandoning = self._loop.call_later(grace, self.stop, Cause.DISCONNECT)
+            loop = asyncio.get_running_loop()
+            self._abandoning = loop.call_later(grace, self.stop, Cause.DISCONNECT)
         else:
             self.stop(Cause.DISCONNECT)
+
+    def go_on(self) -> None:
+        """From now on it does not end with its clients: it is not they who go away."""
+        self._goes_on = True
+        self._stay()
 
     def _stay(self) -> None:
         if self._abandoning is not None:
@@ -194,16 +209,16 @@ class Run:
     def _set_timer(self) -> None:
         deadline = self._execution.deadline()
         if self._timer is not None:
-            if deadline == self._timer.when() and not self._timer.cancelled():
+            if deadline == self._timer.when:
                 return
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._tick)
+            self._timer = self._clock.call_at(deadline, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        self._apply(self._execution.tick(self._loop.time()))
+        self._apply(self._execution.tick(self._clock.time()))
 
     def _spill(self, message: KernelMessage) -> None:
         name = "stderr" if message.content.get("name") == "stderr" else "stdout"

@@ -28,6 +28,8 @@ from code_interpreter.host.tasks import Tasks
 
 INTRODUCTION_DEADLINE = 60.0
 """Seconds that envd and the gateway of a new box have for their first answer."""
+ANNOUNCEMENT_DEADLINE = 0.5
+"""Seconds for the gateway to hear of a pause."""
 REMOVAL_RETRY = 10.0
 """Seconds after which the removal of what a sandbox left is tried again."""
 MAKING_DEADLINE = 60.0
@@ -169,6 +171,14 @@ class Boxes:
             asked.cancel()
         if problem is not None:
             raise RuntimeFailure(f"the new sandbox does not answer: {problem}")
+
+    async def announce_pause(self, record: Record) -> None:
+        """Let the gateway keep its cells; one that is too busy to hear of it is frozen anyway."""
+        try:
+            async with asyncio.timeout(ANNOUNCEMENT_DEADLINE):
+                await GuestLink(record.live_box.run_directory).prepare_for_pause()
+        except (TimeoutError, GuestUnreachable) as error:
+            _log.info("sandbox %s is paused unannounced: %s", record.sandbox_id, error)
 
     async def remove(self, record: Record) -> None:
         """End the record's box and forget the record: again and again, until nothing is left.

@@ -49,6 +49,11 @@ def sandbox_not_found(sandbox_id: str) -> Refused:
     return _json(502, "The sandbox was not found", sandboxId=sandbox_id)
 
 
+def sandbox_paused(sandbox_id: str) -> Refused:
+    """To E2B's clients it is not found; ``state`` is for ours."""
+    return _json(502, "The sandbox was not found", sandboxId=sandbox_id, state="paused")
+
+
 def port_not_open(sandbox_id: str, port: int) -> Refused:
     """Clients search for "port is not open"."""
     message = "The sandbox is running but port is not open"

@@ -181,7 +181,7 @@ def _admit(head: RequestHead, route: Route, port: int) -> None:
     if not route.paused:
         return
     if not route.auto_resume:
-        raise answers.sandbox_not_found(sandbox_id)
+        raise answers.sandbox_paused(sandbox_id)
     if port == ENVD_PORT and not _shows(head, b"x-access-token", route.access_token):
         raise answers.resume_denied(sandbox_id)
 

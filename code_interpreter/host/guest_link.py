@@ -41,6 +41,10 @@ class GuestLink:
             if told is None or body != _introductions(told)[socket]
         )
 
+    async def prepare_for_pause(self) -> None:
+        """Tell the gateway that its clients do not go away because they want to."""
+        await self._request("POST", GATEWAY_SOCKET, "/freeze")
+
     async def until_healthy(self) -> None:
         """Return once both have answered."""
         await _all(

@@ -282,6 +282,7 @@ class Lifecycle:
 
     async def _pause(self, entry: Entry) -> None:
         record = await self.registry.move(entry, Phase.PAUSING)
+        await self.boxes.announce_pause(record)
         try:
             await self._runtime.pause(record.live_box)
         except RuntimeFailure as error:

@@ -64,7 +64,7 @@ def _route(record: Record) -> Route:
     return Route(
         sandbox_id=record.sandbox_id,
         run_directory=record.live_box.run_directory,
-        paused=record.phase in (Phase.PAUSED, Phase.RESUMING),
+        paused=record.phase is not Phase.RUNNING,
         auto_resume=record.auto_resume,
         access_token=record.access_token,
         traffic_token=record.traffic_token,
