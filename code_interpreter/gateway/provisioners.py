@@ -41,6 +41,8 @@ class Provisioner(KernelProvisionerBase):
 
     def _has_ended(self, end: KernelEnd) -> None:
         if not self._ended.done():
+            # What it started in its group ends with it, as with a terminal: a bomb would go on.
+            self.signal(signal.SIGKILL)
             self.end = end
             self._ended.set_result(end)
 

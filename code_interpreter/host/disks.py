@@ -62,12 +62,19 @@ class DiskImages:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished = self._directory / f"{name}.{os.getpid()}"
         with unfinished.open("wb") as image:
-            image.truncate(size)
+            image.truncate(_gross(size))
         # No journal: a box's disk does not outlive a crash of the machine. Nothing is set
         # aside for root: root of the box is as much a guest as anybody.
         # Blocks are those of its loop device; a small disk has more files for its size.
-        options = ["-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard"]
-        options += ["-b", "4096", "-i", "4096" if size < _SMALL else "16384"]
+        options = [
+            "-O",
+            "^has_journal,^resize_inode",
+            "-m",
+            "0",
+            "-E",
+            "lazy_itable_init=1,nodiscard",
+        ]
+        options += ["-b", "4096", "-i", str(_bytes_per_file(size))]
         command = ["mkfs.ext4", "-q", "-F", *options, str(unfinished)]
         result = subprocess.run(
             command,
@@ -87,6 +94,21 @@ class DiskImages:
         images = sorted(self._directory.glob("*.ext4"), key=lambda image: image.stat().st_mtime)
         for image in images[:-MOST_IMAGES]:
             image.unlink(missing_ok=True)
+
+
+def _bytes_per_file(size: int) -> int:
+    return 4096 if size < _SMALL else 16384
+
+
+def _gross(size: int) -> int:
+    """Bytes of an image that ``size`` bytes can be written to.
+
+    Its inodes take 256 bytes each, and ext4 keeps a fiftieth, at most 4096 blocks, for itself
+    (``reserved_clusters`` of ext4(5)).
+    """
+    inodes = size // _bytes_per_file(size) * 256
+    gross = size + inodes + min(size // 50, 4096 * 4096) + size // 1000
+    return gross // 4096 * 4096
 
 
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -14,6 +14,7 @@ from code_interpreter.host.runtimes.base import Limits, SandboxRuntime
 from code_interpreter.host.settings import Settings
 
 MIB = 1024 * 1024
+_PROCESS = 2 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class LimitPolicy:
                 disk_bytes=_bytes(settings.default_disk_mb),
             )
         )
-        self.defaults = runtime.enforceable(wanted)
+        self.defaults = _few_enough(runtime.enforceable(wanted))
         self.dropped = tuple(
             item.name
             for item in fields(Limits)
@@ -69,7 +70,7 @@ class LimitPolicy:
         }
         for name, value in given.items():
             self._check(name, value)
-        return replace(self.defaults, **given)
+        return _few_enough(replace(self.defaults, **given))
 
     def _check(self, name: str, value: float) -> None:
         wish, most = _WISHES[name], getattr(self._maxima, name)
@@ -93,6 +94,17 @@ class LimitPolicy:
             both = [number for number in (value, maximum) if number is not None]
             capped[item.name] = None if value is None else min(both)
         return Limits(**capped)
+
+
+def _few_enough(limits: Limits) -> Limits:
+    """Processes for which the memory is there: what many take for themselves counts, too.
+
+    Otherwise a bomb meets the memory limit before it meets this one, and each process of it
+    has to be found and killed for want of memory, which takes long.
+    """
+    if limits.pids is None or limits.memory_bytes is None:
+        return limits
+    return replace(limits, pids=min(limits.pids, max(64, limits.memory_bytes // _PROCESS)))
 
 
 def machine_limits(directory: Path) -> Limits:

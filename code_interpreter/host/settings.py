@@ -61,7 +61,7 @@ class Settings(BaseSettings):
 
     default_memory_mb: int = Field(default=2048, gt=0)
     default_cpu_count: float = Field(default=2, gt=0)
-    default_pids: int = Field(default=1024, gt=0)
+    default_pids: int = Field(default=512, gt=0)
     default_disk_mb: int | None = Field(default=10240, gt=0)
     max_memory_mb: int | None = Field(default=None, gt=0)
     max_cpu_count: float | None = Field(default=None, gt=0)

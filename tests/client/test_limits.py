@@ -13,7 +13,7 @@ from tests.service import Service
 
 
 def _disk_mb(sandbox: Sandbox | e2b.Sandbox) -> float:
-    output = sandbox.commands.run("df --output=size -B 1M / | tail -1").stdout
+    output = sandbox.commands.run("df --output=avail -B 1M / | tail -1").stdout
     return float(output)
 
 
@@ -31,7 +31,7 @@ def test_our_client_gives_limits(service: Service) -> None:
     ) as sandbox:
         info = sandbox.get_info()
         assert (info.cpu_count, info.memory_mb) == (0.5, 600)
-        assert 250 < _disk_mb(sandbox) <= 300
+        assert 296 < _disk_mb(sandbox) < 304
         metrics = sandbox.get_metrics()[0]
         assert metrics.mem_total == 600 * 1024 * 1024
         assert sandbox.run_code("6 * 7").text == "42"
@@ -55,7 +55,7 @@ def test_e2bs_client_gives_them_as_headers(service: Service) -> None:
     sandbox = e2b.Sandbox.create(timeout=60, api_headers=headers, **service.options)
     try:
         assert sandbox.get_info().memory_mb == 400
-        assert 150 < _disk_mb(sandbox) <= 200
+        assert 197 < _disk_mb(sandbox) < 203
     finally:
         sandbox.kill()
 

@@ -43,4 +43,4 @@ def test_many_may_ask_for_the_first_image_at_once(disks: DiskImages, tmp_path: P
         paths = set(threads.map(disks.image, [SMALLEST] * 8))
     assert len(paths) == 1
     (image,) = (tmp_path / "disks").iterdir()
-    assert image.stat().st_size == SMALLEST
+    assert SMALLEST < image.stat().st_size < 1.2 * SMALLEST, "what can be written is the size"
