@@ -59,13 +59,13 @@ class ForkServer:
             self._answer(json.loads(message))
 
     def _warm_up(self) -> None:
-        for name in self._config.modules:
-            module = importlib.import_module(name)
-            if hasattr(module, "warm_up"):
-                module.warm_up()
+        modules = [importlib.import_module(name) for name in self._config.modules]
         if self._config.kernel_directory is not None:
             sys.path.append(self._config.kernel_directory)
             importlib.import_module("kernel_start").warm_up()
+        for module in modules:  # last, so that Python's caches are full of what they need
+            if hasattr(module, "warm_up"):
+                module.warm_up()
         if threading.active_count() > 1 or len(os.listdir("/proc/self/task")) > 1:
             names = [thread.name for thread in threading.enumerate()]
             raise RuntimeError(f"a fork server must have one thread, but there are {names}")

@@ -293,16 +293,24 @@ def _with(
     )
 
 
-_our_modules: dict[str, ModuleType] = {}
+_kept: list[ModuleType] = []
+_our_modules: list[str] = []
 
 
 def note_our_modules() -> None:
     """Once everything is imported: keep what kernels are going to forget.
 
     Freeing it in each kernel would write to most of its pages, which are shared till then.
+    What comes along with e2b's messages, its whole client, no supervisor asks for again: it
+    is forgotten here, once for all.
     """
-    ours = (name for name in sys.modules if name.partition(".")[0] in _OURS)
-    _our_modules.update({name: sys.modules[name] for name in ours})
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _OURS:
+            _kept.append(sys.modules[name])
+            if name.startswith("e2b.") and not name.startswith("e2b.envd"):
+                del sys.modules[name]
+            else:
+                _our_modules.append(name)
 
 
 def forget_our_modules() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import sys
 from typing import Any
 
 _MODULES = (
@@ -47,9 +48,12 @@ def exercise(kernel: Any) -> None:
     shell = kernel.shell
     silent = io.StringIO()
     with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        for cell in (*_CELLS, *_SMALL_CELLS * _TIMES):
+        for cell in _CELLS:
             shell.run_cell(cell, store_history=True)
-    _forget_fonts()
+        _forget_fonts()
+        _forget_attributes()
+        for cell in _SMALL_CELLS * _TIMES:
+            shell.run_cell(cell, store_history=True)
     _forget(shell)
 
 
@@ -62,6 +66,16 @@ def _forget_fonts() -> None:
         forget()
 
 
+def _forget_attributes() -> None:
+    """Python's cache of attributes holds on to their names, here mostly matplotlib's.
+
+    A fork that looks up something else writes to the name that it puts out. Now there is
+    room for those that all forks look up.
+    """
+    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
+    clear()
+
+
 def _forget(shell: Any) -> None:
     import builtins
 
@@ -70,8 +84,6 @@ def _forget(shell: Any) -> None:
     shell.history_manager.reset(new_session=False)
     builtins.__dict__.pop("_", None)
     shell._last_traceback = None
-    import sys
-
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):
             delattr(sys, name)
