@@ -6,6 +6,12 @@ from typing import Any
 
 import pytest
 
+from code_interpreter.protocol.executions import (
+    Cancel,
+    EndOfExecution,
+    KernelState,
+    NumberOfExecutions,
+)
 from tests.gateway.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -62,6 +68,70 @@ async def test_while_a_cell_runs(shared: World) -> None:
         second = int((await variables(shared, context_id))["step"]["preview"])
         await link.outcome(execution_id)
     assert first <= second < 2999
+
+
+SPIES = """
+calls = []
+class Meta(type):
+    def __getattribute__(cls, name):
+        calls.append(('meta', name)); return type.__getattribute__(cls, name)
+    @property
+    def __module__(cls): calls.append('module'); return 'm'
+class Spy(metaclass=Meta):
+    __module__ = property(lambda self: calls.append('module'))
+    __class__ = property(lambda self: calls.append('class'))
+    def __getattribute__(self, name): calls.append(name); raise AttributeError(name)
+    def __len__(self): calls.append('len'); return 3
+    def __sizeof__(self): calls.append('sizeof'); return 3
+    def __reduce__(self): calls.append('reduce')
+class Listlike(list):
+    def __repr__(self): calls.append('repr'); return 'mine'
+class Key:
+    def __lt__(self, other): calls.append('lt'); return True
+    def __hash__(self): return 1
+    def __eq__(self, other): return self is other
+keys, many = {Key(): 1, Key(): 2}, {n: n for n in range(1_000_000)}
+spy, nested, listlike, loop = Spy(), [Spy(), {'k': Spy()}], Listlike([1]), []
+loop.append(loop)
+globals()[7] = 'no name'
+calls.clear()
+"""
+
+
+async def test_nothing_of_the_cells_is_called(shared: World) -> None:
+    async with shared.client() as client:
+        context_id = (await client.post("/contexts", json={})).json()["id"]
+    outcome = await shared.run(SPIES, context_id=context_id)
+    assert outcome.error is None, outcome.error
+    found = await variables(shared, context_id)
+    assert found["spy"]["name"] == "spy"
+    assert found["nested"]["preview"].startswith("[<")
+    assert found["loop"]["preview"]
+    assert found["keys"]["preview"] == "{<Key>: 1, <Key>: 2}"
+    assert found["many"]["preview"].endswith("9: 9, ...}")
+    assert found["listlike"]["type"] == "Listlike"
+    assert (await shared.run("calls", context_id=context_id)).text == "[]"
+
+
+async def test_while_a_cell_changes_them_all_the_time(shared: World) -> None:
+    async with shared.client() as client:
+        context_id = (await client.post("/contexts", json={})).json()["id"]
+    code = """
+table, rows, n = {}, [], 0
+while True:
+    n += 1
+    table[n] = n; rows.append(n); globals()[f'v{n % 500}'] = n
+    if n % 100 == 0: table.clear(); rows.clear()
+"""
+    async with shared.link() as link:
+        execution_id = await link.begin(code, context_id=context_id)
+        await link.until(execution_id, NumberOfExecutions)
+        for _ in range(20):
+            found = await variables(shared, context_id)
+            assert {"table", "rows", "n"} <= found.keys() or not found
+        await link.send(Cancel(execution_id=execution_id))
+        end = await link.until(execution_id, EndOfExecution)
+    assert end.kernel_state is KernelState.PRESERVED
 
 
 async def test_languages_without_it(shared: World) -> None:
