@@ -22,9 +22,10 @@ import zmq
 
 from code_interpreter.gateway.barrier import Barrier
 from code_interpreter.gateway.environment import SandboxEnvironment
-from code_interpreter.gateway.execution import KernelEnd, Terms
+from code_interpreter.gateway.execution import Terms
 from code_interpreter.gateway.hidden_cells import HiddenCells
 from code_interpreter.gateway.kernel import Kernel, KernelStartFailed
+from code_interpreter.gateway.kernel_end import KernelEnd
 from code_interpreter.gateway.languages import BARRIER, KernelSpec
 from code_interpreter.gateway.ledger import ContextRecord, KernelRecord
 from code_interpreter.gateway.listeners import ClientMessage, Listener, Listeners

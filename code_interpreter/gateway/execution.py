@@ -24,6 +24,7 @@ from enum import Enum, auto
 from typing import Any
 
 from code_interpreter.gateway.events import Events
+from code_interpreter.gateway.kernel_end import KernelEnd, Usage
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.protocol.executions import (
     Cause,
@@ -93,51 +94,6 @@ class Kill:
 
 
 Output = ExecutionEvent | Interrupt | Kill
-
-
-MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class OutOfMemory:
-    """What the sandbox may use and has used at most, in bytes; None: not known."""
-
-    limit_bytes: int | None = None
-    peak_bytes: int | None = None
-
-    def text(self) -> str:
-        if self.limit_bytes is None:
-            return "ran out of memory, with all that the machine has, and was killed"
-        peak = "" if self.peak_bytes is None else f", its peak {self.peak_bytes / MIB:.0f} MiB"
-        limit = f"{self.limit_bytes / MIB:.0f} MiB"
-        return f"ran out of memory and was killed (the sandbox's limit is {limit}{peak})"
-
-
-@dataclass(frozen=True, slots=True)
-class KernelEnd:
-    """How a kernel's process ended."""
-
-    exit_code: int | None = None
-    signal: int | None = None
-    out_of_memory: OutOfMemory | None = None
-
-    def cause(self) -> Cause:
-        if self.out_of_memory is not None:
-            return Cause.OOM
-        return Cause.SIGNAL if self.signal is not None else Cause.EXIT
-
-    def text(self) -> str:
-        if self.out_of_memory is not None:
-            return self.out_of_memory.text()
-        if self.signal is not None:
-            return f"was ended by signal {self.signal}"
-        return f"exited with code {self.exit_code}"
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    cpu_seconds: float | None = None
-    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

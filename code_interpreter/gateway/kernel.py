@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import zmq
 
 from code_interpreter.gateway.arrival import arrival_of
 from code_interpreter.gateway.channels import Channels
-from code_interpreter.gateway.execution import KernelEnd
+from code_interpreter.gateway.kernel_end import KernelEnd
 from code_interpreter.gateway.languages import KernelSpec
 from code_interpreter.gateway.ledger import KernelRecord, start_ticks
 from code_interpreter.gateway.listeners import ClientMessage
@@ -345,7 +346,7 @@ class Kernel:
         if self._output is not None and self.ready:
             self._output.drain()
         if end.signal == signal.SIGKILL and self._memory.kills() > self._kills_before:
-            end = KernelEnd(end.exit_code, end.signal, self._memory.shortage())
+            end = replace(end, out_of_memory=self._memory.shortage())
         if not self._ready.done():
             failure = self._failed(_end_text(end) + " before it was ready")
             self._ready.set_exception(failure)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from code_interpreter.gateway.execution import OutOfMemory
+from code_interpreter.gateway.kernel_end import OutOfMemory
 
 _NO_LIMIT = 1 << 60
 

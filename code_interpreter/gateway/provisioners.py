@@ -18,7 +18,7 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
-from code_interpreter.gateway.execution import KernelEnd
+from code_interpreter.gateway.kernel_end import KernelEnd
 from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.guest.launch import Launcher
 from code_interpreter.guest.users import User
@@ -110,11 +110,11 @@ class ColdProvisioner(Provisioner):
         os.close(self._descriptor)
         assert self.pid is not None
         try:
-            _, status = os.waitpid(self.pid, 0)
+            _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
             self._has_ended(KernelEnd())
             return
-        self._has_ended(_end_of(os.waitstatus_to_exitcode(status)))
+        self._has_ended(KernelEnd.of_status(status, usage))
 
 
 class WarmProvisioner(Provisioner):
@@ -146,10 +146,6 @@ class AdoptedProvisioner(Provisioner):
         loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
         loop.call_later(_PARENT_TELLS, self._has_ended, KernelEnd())
-
-
-def _end_of(code: int) -> KernelEnd:
-    return KernelEnd(signal=-code) if code < 0 else KernelEnd(exit_code=code)
 
 
 def _code(end: KernelEnd | None) -> int | None:

@@ -6,17 +6,10 @@ import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from code_interpreter.gateway.execution import (
-    Execution,
-    Interrupt,
-    KernelEnd,
-    Kill,
-    Output,
-    Terms,
-    Usage,
-)
+from code_interpreter.gateway.execution import Execution, Interrupt, Kill, Output, Terms
 from code_interpreter.gateway.journal import Journal
 from code_interpreter.gateway.kernel import Kernel, process_seconds
+from code_interpreter.gateway.kernel_end import KernelEnd, Usage
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.spill import Spill
@@ -92,13 +85,12 @@ class Run:
     def start(self, kernel: Kernel, metadata: dict[str, object]) -> None:
         """Send it to ``kernel``, which must be ready and idle."""
         self._kernel = kernel
-        if kernel.pid is not None and kernel.spec.environment != "metadata":
-            self._cpu_before = process_seconds(kernel.pid)
         self._execution.start(self._clock.time())
         request = self.request
         self.message_id = kernel.execute(
             request.code, allow_stdin=request.allow_stdin, metadata=metadata
         )
+        asyncio.get_running_loop().call_soon(self._note_cpu)  # while the kernel begins
         self._apply([])
 
     def receive(self, message: KernelMessage) -> None:
@@ -118,6 +110,8 @@ class Run:
         self._apply(self._execution.stop(cause, self._clock.time()))
 
     def kernel_ended(self, end: KernelEnd) -> None:
+        if end.usage is not None:
+            self._note_cost(end.usage.cpu_seconds, end.usage.peak_memory_bytes)
         self._apply(self._execution.kernel_ended(end, self._clock.time()))
 
     def start_failed(self, reason: str) -> None:
@@ -249,10 +243,21 @@ class Run:
             self._execution.note_usage(
                 Usage(told.get("cpu_seconds"), told.get("peak_memory_bytes"))
             )
-        elif self._cpu_before is not None and self._kernel is not None and self._kernel.pid:
-            after = process_seconds(self._kernel.pid)
-            if after is not None:
-                self._execution.note_usage(Usage(cpu_seconds=after - self._cpu_before))
+        elif self._kernel is not None and self._kernel.pid is not None:
+            self._note_cost(process_seconds(self._kernel.pid), None)
+
+    def _note_cpu(self) -> None:
+        """What the kernel has used before this cell."""
+        if self._kernel is not None and self._kernel.pid is not None:
+            self._cpu_before = process_seconds(self._kernel.pid)
+
+    def _note_cost(self, kernel_seconds: float | None, peak: int | None) -> None:
+        """``kernel_seconds`` are those of the kernel's whole life."""
+        if kernel_seconds is not None and self._cpu_before is not None:
+            cpu = max(0.0, kernel_seconds - self._cpu_before)
+            self._execution.note_usage(Usage(cpu, peak))
+        elif peak is not None:
+            self._execution.note_usage(Usage(peak_memory_bytes=peak))
 
 
 def _nothing(run: Run) -> None:

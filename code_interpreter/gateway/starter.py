@@ -3,7 +3,7 @@
 One datagram a request on a SOCK_SEQPACKET socket:
 ``{"op": "start", "request", "cwd", "env", "connection"}`` is answered by
 ``{"request", "pid"}`` or ``{"request", "error", "errno"}``; later comes
-``{"exited", "exit_code", "signal"}``.
+``{"exited", "exit_code", "signal", "cpu_seconds", "peak_memory_bytes"}``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from code_interpreter.gateway.execution import KernelEnd
+from code_interpreter.gateway.kernel_end import KernelEnd, Usage
 
 START_DEADLINE = 10.0
 """Seconds that init has to answer."""
@@ -72,7 +72,8 @@ class KernelStarter:
             return
         message = json.loads(data)
         if "exited" in message:
-            end = KernelEnd(message.get("exit_code"), message.get("signal"))
+            usage = Usage(message.get("cpu_seconds"), message.get("peak_memory_bytes"))
+            end = KernelEnd(message.get("exit_code"), message.get("signal"), usage=usage)
             self._exited(message["exited"], end)
         else:
             self._answered(message)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -182,14 +183,14 @@ class Init:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            self._ended(pid, status)
+            self._ended(pid, status, usage)
 
-    def _ended(self, pid: int, status: int) -> None:
+    def _ended(self, pid: int, status: int, usage: resource.struct_rusage) -> None:
         supervisor = self._supervisors.pop(pid, None)
         if supervisor is not None and status == 0:
             self._rest(supervisor)
@@ -203,6 +204,8 @@ class Init:
                     "exited": pid,
                     "exit_code": code if code >= 0 else None,
                     "signal": -code if code < 0 else None,
+                    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+                    "peak_memory_bytes": usage.ru_maxrss * 1024,
                 }
             )
 

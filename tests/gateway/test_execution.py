@@ -15,14 +15,13 @@ from code_interpreter.gateway.execution import (
     KILL_AFTER,
     Execution,
     Interrupt,
-    KernelEnd,
     Kill,
-    OutOfMemory,
     Output,
     State,
     Terms,
     WrongState,
 )
+from code_interpreter.gateway.kernel_end import KernelEnd, OutOfMemory
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.protocol.executions import (
     Cause,

@@ -201,6 +201,25 @@ async def test_a_kernel_that_cannot_start_says_why(world: World) -> None:
         assert (await link.run("1+1", context_id=made["id"])).text == "2"
 
 
+async def test_a_kernel_that_dies_while_it_starts_says_how(world: World) -> None:
+    """The next one starts as soon as what ended it is gone."""
+    fatal = world.home / "sitecustomize.py"
+    fatal.write_text("import os\nprint('no way', flush=True)\nos._exit(3)")
+    async with world.client() as client, world.link() as link:
+        await link.run("1")
+        await client.post("/init", json={"envVars": {"PYTHONPATH": str(world.home)}})
+        made = (await client.post("/contexts", json={})).json()
+        outcome = await link.run("1", context_id=made["id"], deadline=20)
+        end = outcome.end
+        assert (end.status, end.cause) == (ExecutionStatus.LOST, Cause.START_FAILED)
+        assert outcome.error is not None
+        assert outcome.error.name == "KernelStartFailed"
+        assert "exited with code 3 before it was ready" in outcome.error.value
+        assert "no way" in outcome.error.value
+        fatal.unlink()
+        assert (await link.run("1+1", context_id=made["id"])).text == "2"
+
+
 async def test_an_endless_javascript_cell_ends_and_the_next_runs(shared: World) -> None:
     async with shared.link() as link:
         outcome = await link.run("while (true) {}", language="javascript", timeout=0.5, deadline=8)
@@ -208,7 +227,7 @@ async def test_an_endless_javascript_cell_ends_and_the_next_runs(shared: World) 
         assert (await link.run("1+1", language="javascript", deadline=10)).text == "2"
 
 
-async def test_many_threads_end_with_the_cell_that_made_too_many(shared: World) -> None:
+async def test_ten_thousand_threads_are_an_error_of_the_cell_at_most(shared: World) -> None:
     code = """
 import threading, time
 made = []

@@ -12,11 +12,12 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, SimpleNamespace
 from typing import Any
 
 from ipykernel.kernelbase import Kernel
+from IPython.core.error import StdinNotImplementedError
 from tornado.ioloop import IOLoop
 from traitlets import Any as AnyTrait
 
@@ -87,6 +88,16 @@ class LeanKernel(Kernel):
             self._output_parent = parent
             self._interrupted_early = False
 
+    # --- input ----------------------------------------------------------------------------
+
+    def raw_input(self, prompt: str = "") -> Any:
+        with _explained():
+            return super().raw_input(prompt)
+
+    def getpass(self, prompt: str = "", stream: Any = None, **options: Any) -> Any:
+        with _explained():
+            return super().getpass(prompt, stream, **options)
+
     # --- signals --------------------------------------------------------------------------
     # SIGINT is meant for the cell. Outside one it is dropped, but not with SIG_IGN, which
     # programs that a cell starts would inherit.
@@ -113,6 +124,18 @@ class LeanKernel(Kernel):
     def cost(self) -> dict[str, Any]:
         """``cpu_seconds`` and ``peak_memory_bytes`` of the cell that ran."""
         return {}
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Say what helps when nobody answers questions."""
+    try:
+        yield
+    except StdinNotImplementedError:
+        raise StdinNotImplementedError(
+            "The cell asks for input, and whoever runs it does not answer: "
+            "give run_code an on_input, or put the value into the code"
+        ) from None
 
 
 class Usage:
