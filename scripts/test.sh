@@ -13,7 +13,7 @@ while read -r package _; do
         nodejs | npm) if command -v npm >/dev/null; then continue; fi ;;
     esac
     dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
-done < <(sed 's/#.*//; /^[[:space:]]*$/d' template/debian-packages.txt)
+done < <(sed -s 's/#.*//; /^[[:space:]]*$/d' template/debian-packages.txt tests/debian-packages.txt)
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ]; then
         apt-get update -q

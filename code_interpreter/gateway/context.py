@@ -77,6 +77,7 @@ class Context:
         self._late: deque[KernelMessage] = deque(maxlen=MAX_LATE)
         self._removed = False
         self._adopted = False
+        self._telling = True
         self.listeners = Listeners()
         self.last_activity = time.time()
 
@@ -286,6 +287,10 @@ class Context:
         return self._spec.name
 
     @property
+    def has_kernel(self) -> bool:
+        return self._kernel is not None
+
+    @property
     def execution_state(self) -> str:
         if self._starting is not None:
             return "starting"
@@ -334,7 +339,7 @@ class Context:
         self._late.clear()
         self._barrier.kernel_ended()
         self._hidden.kernel_ended()
-        self.listeners.kernel_ended()
+        self.listeners.kernel_ended(tell=self._telling)
         if self._current is not None:
             self._current.kernel_ended(end)
         if kernel.used:
@@ -358,11 +363,13 @@ class Context:
 
     # --- on request -----------------------------------------------------------------------
 
-    async def restart(self) -> None:
+    async def restart(self, *, tell_listeners: bool = True) -> None:
         """End the kernel and wait for a fresh one. Raises `KernelStartFailed`."""
+        self._telling = tell_listeners
         if self._current is not None:
             self._current.stop(Cause.RESTART)
         await self._end_kernel()
+        self._telling = True
         self.prepare()
         if self._starting is not None:
             await asyncio.shield(self._starting)
@@ -371,7 +378,7 @@ class Context:
 
     async def remove(self) -> None:
         """End everything; the context cannot be used afterwards."""
-        self._removed = True
+        self._removed, self._telling = True, False
         for run in [*reversed(self._queue), *filter(None, [self._current])]:
             run.stop(Cause.REMOVED)
         await self._end_kernel()

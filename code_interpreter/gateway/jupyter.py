@@ -17,6 +17,7 @@ from code_interpreter.gateway.context import Context
 from code_interpreter.gateway.gateway import Gateway, Refusal
 from code_interpreter.gateway.http import Handler
 from code_interpreter.gateway.kernel import KernelStartFailed
+from code_interpreter.gateway.live_kernels import LiveKernels
 from code_interpreter.protocol.executions import Cause
 
 VERSION = "2.0.0"
@@ -75,76 +76,84 @@ class Me(JupyterHandler):
         self.answer({"identity": {**named, **unnamed}, "permissions": {}})
 
 
-class KernelSpecs(JupyterHandler):
+class KernelHandler(JupyterHandler):
+    def initialize(self, gateway: Gateway, live: LiveKernels) -> None:  # type: ignore[override]
+        super().initialize(gateway)
+        self.live = live
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        files = {spec.name: spec.file for spec in self.gateway.kernel_specs()}
+        return {
+            name: {"name": name, "spec": file, "resources": {}}
+            for name, file in {**files, **self.live.specs()}.items()
+        }
+
+
+class KernelSpecs(KernelHandler):
     def get(self) -> None:
-        specs = {spec.name: _spec(spec.name, spec.file) for spec in self.gateway.kernel_specs()}
-        self.answer({"default": "python3", "kernelspecs": specs})
+        self.answer({"default": "python3", "kernelspecs": self.specs()})
 
 
-class OneKernelSpec(JupyterHandler):
+class OneKernelSpec(KernelHandler):
     def get(self, name: str) -> None:
-        for spec in self.gateway.kernel_specs():
-            if spec.name == name:
-                self.answer(_spec(name, spec.file))
-                return
-        self.refuse(Refusal(404, f"Kernel spec {name} not found"))
+        spec = self.specs().get(name)
+        if spec is None:
+            self.refuse(Refusal(404, f"Kernel spec {name} not found"))
+        else:
+            self.answer(spec)
 
 
-def _spec(name: str, file: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "spec": file, "resources": {}}
-
-
-class Kernels(JupyterHandler):
+class Kernels(KernelHandler):
     def get(self) -> None:
-        self.answer([kernel_model(context) for context in self.gateway.contexts()])
+        self.answer([kernel_model(key, context) for key, context in self.live.all()])
 
     def post(self) -> None:
         try:
-            body = self.body(KernelBody)
-            context = self.gateway.create_context(body.name or "python3", None)
+            key, context = self.live.start(self.body(KernelBody).name)
         except Refusal as refusal:
             self.refuse(refusal)
             return
         self.set_status(201)
-        self.set_header("Location", f"kernels/{context.id}")  # whatever prefix the client uses
-        self.answer(kernel_model(context))
+        self.set_header("Location", f"kernels/{key}")  # whatever prefix the client uses
+        self.answer(kernel_model(key, context))
 
 
-class OneKernel(JupyterHandler):
+class OneKernel(KernelHandler):
     def get(self, kernel_id: str) -> None:
         try:
-            self.answer(kernel_model(self.gateway.context(kernel_id)))
+            self.answer(kernel_model(kernel_id, self.live.find(kernel_id)))
         except Refusal as refusal:
             self.refuse(refusal)
 
     async def delete(self, kernel_id: str) -> None:
         try:
-            await self.gateway.remove_context(kernel_id)
+            await self.live.remove(kernel_id)
         except Refusal as refusal:
             self.refuse(refusal)
             return
         self.set_status(204)
 
 
-class KernelAction(JupyterHandler):
+class KernelAction(KernelHandler):
     async def post(self, kernel_id: str, action: str) -> None:
         try:
-            context = self.gateway.context(kernel_id)
+            context = self.live.find(kernel_id)
             if action == "interrupt":
                 context.interrupt(Cause.CANCEL)
                 self.set_status(204)
                 return
-            await context.restart()
-            self.answer(kernel_model(context))
+            await context.restart(tell_listeners=False)  # they know that they have asked for it
+            self.answer(kernel_model(kernel_id, context))
         except Refusal as refusal:
             self.refuse(refusal)
         except KernelStartFailed as failure:
             self.refuse(Refusal(500, str(failure)))
 
 
-def kernel_model(context: Context) -> dict[str, Any]:
+def kernel_model(key: str, context: Context) -> dict[str, Any]:
+    """A context as a kernel, by the id that the client knows it by."""
     return {
-        "id": context.id,
+        "id": key,
         "name": context.kernel_name,
         "last_activity": _stamp(context.last_activity),
         "execution_state": context.execution_state,
@@ -159,8 +168,8 @@ def _stamp(seconds: float) -> str:
 class SessionStore:
     """Sessions are names for kernels; nothing else depends on them."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, live: LiveKernels) -> None:
+        self._live = live
         self._sessions: dict[str, dict[str, Any]] = {}
 
     def all(self) -> list[dict[str, Any]]:
@@ -172,13 +181,17 @@ class SessionStore:
         if session is None:
             return None
         try:
-            context = self._gateway.context(session["kernel_id"])
+            context = self._live.find(session["kernel_id"])
         except Refusal:
             del self._sessions[session_id]
             return None
         shown = {key: session[key] for key in ("id", "path", "name", "type")}
         notebook = {"path": session["path"], "name": session["name"]}
-        return {**shown, "kernel": kernel_model(context), "notebook": notebook}
+        return {
+            **shown,
+            "kernel": kernel_model(session["kernel_id"], context),
+            "notebook": notebook,
+        }
 
     def create(self, body: SessionBody) -> dict[str, Any]:
         """Raises `Refusal`."""
@@ -215,13 +228,16 @@ class SessionStore:
 
     def _kernel_of(self, kernel: dict[str, Any]) -> str:
         if kernel.get("id"):
-            return self._gateway.context(str(kernel["id"])).id
-        return self._gateway.create_context(str(kernel.get("name") or "python3"), None).id
+            self._live.find(str(kernel["id"]))
+            return str(kernel["id"])
+        return self._live.start(str(kernel.get("name") or "python3"))[0]
 
 
-class SessionHandler(JupyterHandler):
-    def initialize(self, gateway: Gateway, sessions: SessionStore) -> None:  # type: ignore[override]
-        super().initialize(gateway)
+class SessionHandler(KernelHandler):
+    def initialize(  # type: ignore[override]
+        self, gateway: Gateway, live: LiveKernels, sessions: SessionStore
+    ) -> None:
+        super().initialize(gateway, live)
         self.sessions = sessions
 
 
@@ -256,7 +272,7 @@ class OneSession(SessionHandler):
 
     async def delete(self, session_id: str) -> None:
         try:
-            await self.gateway.remove_context(self.sessions.remove(session_id))
+            await self.live.remove(self.sessions.remove(session_id))
         except Refusal as refusal:
             self.refuse(refusal)
             return

@@ -17,6 +17,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from code_interpreter.gateway.context import Context
 from code_interpreter.gateway.gateway import Gateway, Refusal
 from code_interpreter.gateway.listeners import ClientMessage
+from code_interpreter.gateway.live_kernels import LiveKernels
 from code_interpreter.gateway.message import KernelMessage
 
 V1 = "v1.kernel.websocket.jupyter.org"
@@ -24,13 +25,13 @@ _CHANNELS = ("shell", "control", "stdin")
 
 
 class Channels(WebSocketHandler):
-    def initialize(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def initialize(self, gateway: Gateway, live: LiveKernels) -> None:
+        self._live = live
         self._context: Context | None = None
 
     def prepare(self) -> None:
         try:
-            self._context = self._gateway.context(str(self.path_args[0]))
+            self._context = self._live.find(str(self.path_args[0]))
         except Refusal as refusal:
             raise HTTPError(404, reason=str(refusal)) from refusal
 

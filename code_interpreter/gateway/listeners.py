@@ -108,10 +108,11 @@ class Listeners:
         if len(seen) == 2:
             del self._cells[message.parent_id]
 
-    def kernel_ended(self) -> None:
+    def kernel_ended(self, *, tell: bool) -> None:
         self._asked.clear()
         self._cells.clear()
-        self._tell("restarting")
+        if tell:
+            self._tell("restarting")
 
     def kernel_failed(self) -> None:
         """There is no kernel, and none is being started."""

@@ -18,6 +18,7 @@ from code_interpreter.gateway.gateway import Gateway
 from code_interpreter.gateway.jupyter_channels import Channels
 from code_interpreter.gateway.languages import Languages
 from code_interpreter.gateway.ledger import Ledger
+from code_interpreter.gateway.live_kernels import LiveKernels
 from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.gateway.websocket import Executions
@@ -67,7 +68,9 @@ def _make_gateway(config: GuestConfig) -> Gateway:
 
 def make_application(gateway: Gateway | None) -> Application:
     arguments = {"gateway": gateway}
-    sessions = {**arguments, "sessions": gateway and jupyter.SessionStore(gateway)}
+    live = gateway and LiveKernels(gateway)
+    kernels = {**arguments, "live": live}
+    sessions = {**kernels, "sessions": live and jupyter.SessionStore(live)}
     return Application(
         [
             ("/health", http.Health, arguments),
@@ -84,12 +87,12 @@ def make_application(gateway: Gateway | None) -> Application:
             ("/api/?", jupyter.Root, arguments),
             ("/api/status", jupyter.Status, arguments),
             ("/api/me", jupyter.Me, arguments),
-            ("/api/kernelspecs", jupyter.KernelSpecs, arguments),
-            ("/api/kernelspecs/([^/]+)", jupyter.OneKernelSpec, arguments),
-            ("/api/kernels", jupyter.Kernels, arguments),
-            ("/api/kernels/([^/]+)", jupyter.OneKernel, arguments),
-            ("/api/kernels/([^/]+)/(interrupt|restart)", jupyter.KernelAction, arguments),
-            ("/api/kernels/([^/]+)/channels", Channels, arguments),
+            ("/api/kernelspecs", jupyter.KernelSpecs, kernels),
+            ("/api/kernelspecs/([^/]+)", jupyter.OneKernelSpec, kernels),
+            ("/api/kernels", jupyter.Kernels, kernels),
+            ("/api/kernels/([^/]+)", jupyter.OneKernel, kernels),
+            ("/api/kernels/([^/]+)/(interrupt|restart)", jupyter.KernelAction, kernels),
+            ("/api/kernels/([^/]+)/channels", Channels, kernels),
             ("/api/sessions", jupyter.Sessions, sessions),
             ("/api/sessions/([^/]+)", jupyter.OneSession, sessions),
         ],

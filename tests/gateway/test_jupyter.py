@@ -92,6 +92,35 @@ async def test_kernels_and_specs(shared: World) -> None:
     assert "not found" in gone.json()["message"]
 
 
+async def test_a_live_context_is_a_kernelspec_too(shared: World) -> None:
+    async with shared.client() as client:
+        context_id = (await client.post("/contexts", json={})).json()["id"]
+        await shared.run("kept = 8", context_id=context_id)
+        name = f"live-{context_id}"
+        spec = (await client.get(f"/api/kernelspecs/{name}")).json()["spec"]
+        assert (spec["language"], spec["display_name"]) == (
+            "python",
+            f"Python 3, running ({context_id[:8]})",
+        )
+        kernel = (await client.post("/api/kernels", json={"name": name})).json()
+        again = (await client.post("/api/kernels", json={"name": name})).json()
+        assert kernel["id"] == again["id"] != context_id
+        assert kernel["id"] in [each["id"] for each in (await client.get("/api/kernels")).json()]
+        address = f"ws://gateway/api/kernels/{kernel['id']}/channels"
+        async with unix_connect(shared.socket, address, max_queue=None) as socket:
+            message = request("kept + 1")
+            await socket.send(json.dumps(message))
+            answers = await until_idle(socket, message)
+        assert "9" in [each["content"].get("data", {}).get("text/plain") for each in answers]
+        assert (await client.delete(f"/api/kernels/{kernel['id']}")).status_code == 204
+        listed = [each["id"] for each in (await client.get("/api/kernels")).json()]
+        assert kernel["id"] not in listed
+        assert context_id in listed
+        assert (await shared.run("kept", context_id=context_id)).text == "8"
+        unknown = await client.post("/api/kernels", json={"name": "live-none"})
+    assert unknown.status_code == 404
+
+
 async def test_sessions(shared: World) -> None:
     async with shared.client() as client:
         body = {"path": "a.ipynb", "name": "a", "type": "notebook", "kernel": {"name": "python3"}}
@@ -201,7 +230,7 @@ async def test_they_hear_of_our_cells_and_of_a_restart(shared: World) -> None:
         address = f"ws://gateway/api/kernels/{key}/channels"
         async with unix_connect(shared.socket, address, max_queue=None) as socket:
             await shared.run("print('seen')", context_id=key)
-            await client.post(f"/api/kernels/{key}/restart")
+            await client.post(f"/contexts/{key}/restart")
             heard = []
             async with asyncio.timeout(10):
                 while "restarting" not in heard:
