@@ -11,7 +11,7 @@ from tests.gateway.world import World
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(shutil.which("javac") is None, reason="needs a JDK (openjdk-17-jdk)"),
+    pytest.mark.skipif(shutil.which("javac") is None, reason="needs a JDK (default-jdk-headless)"),
 ]
 
 

@@ -116,7 +116,7 @@ ALL = [
     ),
 ]
 _NEEDS = {
-    "java": (shutil.which("javac"), "needs a JDK (openjdk-17-jdk-headless)"),
+    "java": (shutil.which("javac"), "needs a JDK (default-jdk-headless)"),
     "r": (Path("/usr/lib/R/site-library/IRkernel").exists(), "needs r-cran-irkernel"),
 }
 

@@ -138,6 +138,6 @@ async def test_other_kernels_of_ours_are_forked_too(
     warm: World, language: str, code: str, stdout: str
 ) -> None:
     if language == "java" and shutil.which("javac") is None:
-        pytest.skip("needs a JDK (openjdk-17-jdk)")
+        pytest.skip("needs a JDK (default-jdk-headless)")
     outcome = await warm.run(code, language=language)
     assert (outcome.stdout, outcome.error) == (stdout, None)
