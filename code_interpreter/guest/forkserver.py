@@ -55,8 +55,12 @@ class ForkServer:
             return
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._say({"ready": True})
+        syscalls.die_with_parent()
         while message := self._host.recv(_MESSAGE):
             self._answer(json.loads(message))
+            # What it began must not go on beside the next host's cleaning up. To be armed
+            # again: the kernel forgets it when filesystem ids change (prctl(2)).
+            syscalls.die_with_parent()
 
     def _warm_up(self) -> None:
         modules = [importlib.import_module(name) for name in self._config.modules]

@@ -86,8 +86,8 @@ class Init:
         setup.settimeout(SETUP_DEADLINE)
         message, mounts, _, _ = socket.recv_fds(setup, 16, 16)
         setup.close()
-        if message != b"go":
-            raise OSError("the fork server could not make the box's file system")
+        if message != b"go":  # the fork server has died, or will end this box: nobody else can
+            os._exit(1)
         if not self._config.single_id:
             os.setgroups([])
         os.setresgid(0, 0, 0)

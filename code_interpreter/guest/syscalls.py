@@ -50,6 +50,7 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN = 428, 429, 430
 _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = 431, 432, 442
 
 _PR_GET_DUMPABLE = 3
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_CAPBSET_READ = 23
@@ -347,6 +348,11 @@ def set_seccomp_filter(program: bytes) -> None:
     by_filter = 2
     buffer = ctypes.create_string_buffer(program)
     _prctl(_PR_SET_SECCOMP, by_filter, ctypes.addressof(buffer))
+
+
+def die_with_parent() -> None:
+    """SIGKILL for this process once its parent has died."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def become_subreaper() -> None:

@@ -84,7 +84,7 @@ class Lifecycle:
         self.boxes = Boxes(
             runtime, templates, self.registry, self._tasks, settings.data_dir / "run"
         )
-        self._adoption = Adoption(runtime, self.boxes, settings.data_dir)
+        self._adoption = Adoption(runtime, self.boxes, self._tasks, settings.data_dir)
         self.on_unreachable: Callable[[str], None] = lambda sandbox_id: None
         """Called at the moment from which a sandbox cannot be reached: cut its connections."""
 

@@ -19,7 +19,7 @@ import httpx
 
 from code_interpreter.protocol.control import HostFile
 
-START_DEADLINE = 30.0
+START_DEADLINE = 90.0
 NO_POOL = {"CODE_INTERPRETER_POOL_SIZE": "0"}
 """Tests count the sandboxes that they made."""
 STOP_DEADLINE = 20.0

@@ -58,7 +58,8 @@ class World:
     def start(self) -> None:
         env = {**shared_templates(), "CODE_INTERPRETER_POOL_SIZE": "1"}
         options = ("--runtime", "namespaces", "--port", self._port)
-        self.host = RunningHost(self.data, *options, env=env).wait_until_ready()
+        self.host = RunningHost(self.data, *options, env=env)
+        self.host.wait_until_ready()
         self._port = str(urlsplit(self.host.url).port)
         self.starts += 1
 
@@ -78,11 +79,18 @@ class World:
     # --- processes of ours ----------------------------------------------------------------
 
     def fork_server(self) -> psutil.Process:
+        """Waits for one that is being started, as the pool needs it."""
+        until(lambda: self._find_fork_server() is not None, CLEAN_DEADLINE)
+        found = self._find_fork_server()
+        assert found is not None
+        return found
+
+    def _find_fork_server(self) -> psutil.Process | None:
         for child in psutil.Process(self.host.process.pid).children():
             with contextlib.suppress(psutil.Error):
                 if "code_interpreter.guest.forkserver" in child.cmdline():
                     return child
-        raise LookupError("the host has no fork server at the moment")
+        return None
 
     def init(self, sandbox_id: str) -> psutil.Process:
         return psutil.Process(int(self._run(sandbox_id, PID_FILE).read_text().split()[0]))

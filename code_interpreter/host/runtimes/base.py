@@ -92,6 +92,10 @@ class SandboxRuntime(ABC):
     cuts_internet = True
     """Whether a sandbox can be kept off the internet."""
 
+    def directory_name(self, sandbox_id: str) -> str:
+        """What a box is called in the data directory."""
+        return sandbox_id
+
     def enforceable(self, limits: Limits) -> Limits:
         """``limits`` without those that this machine cannot enforce. `create` refuses the rest."""
         return limits

@@ -111,6 +111,9 @@ class NamespacesRuntime(SandboxRuntime):
     def memory_bytes(self, box: Box) -> int | None:
         return self._cgroups.memory_bytes(box.run_directory.name)
 
+    def directory_name(self, sandbox_id: str) -> str:
+        return box_name(sandbox_id)
+
     def enforceable(self, limits: Limits) -> Limits:
         can = self._cgroups.can
         return Limits(
@@ -197,7 +200,13 @@ class NamespacesRuntime(SandboxRuntime):
     async def kill(self, box: Box) -> None:
         # A box whose making was cut short is known by its sandbox id alone.
         for name in {box.run_directory.name, box_name(box.sandbox_id)}:
+            self._remember_range(name)
             await self._end(name, self._known(box, name))
+
+    def _remember_range(self, name: str) -> None:
+        """Nobody else gets the box's ids as long as something of it is there."""
+        with contextlib.suppress(OSError, ValueError):
+            self._ranges[name] = int((self._data / "run" / name / "id-range").read_text())
 
     def _known(self, box: Box, name: str) -> Box:
         """The box with the pid that the fork server left, if the record's is of no process."""
@@ -238,8 +247,7 @@ class NamespacesRuntime(SandboxRuntime):
     async def adopt(self, box: Box) -> bool:
         if not is_alive(box.pid, box.start_ticks):
             return False
-        with contextlib.suppress(OSError, ValueError):
-            self._ranges[box.run_directory.name] = int((box.run_directory / "id-range").read_text())
+        self._remember_range(box.run_directory.name)
         return True
 
     async def wait(self, box: Box) -> None:
