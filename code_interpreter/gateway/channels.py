@@ -106,12 +106,16 @@ class Channels:
                 frames = socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            try:
-                message = self.codec.read(frames)
-            except BadMessage as error:
-                log.warning("message dropped: %s", error)
-                continue
-            self._receive(name, message)
+            self._take(name, frames)
+
+    def _take(self, name: str, frames: list[bytes]) -> None:
+        """Whatever it is: what comes after it must be read, or nobody hears of it any more."""
+        try:
+            self._receive(name, self.codec.read(frames))
+        except BadMessage as error:
+            log.warning("message dropped: %s", error)
+        except Exception:
+            log.exception("message dropped")
 
     def close(self) -> None:
         for socket in self._sockets.values():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from code_interpreter.gateway import bundle
-from code_interpreter.gateway.message import KernelMessage
+from code_interpreter.gateway.message import BadMessage, KernelMessage
 from code_interpreter.gateway.output import BoundedStream
 from code_interpreter.protocol.executions import (
     Accepted,
@@ -112,7 +112,12 @@ class Events:
     def of_message(self, message: KernelMessage) -> list[ExecutionEvent]:
         """The events that a message amounts to; none for most types."""
         handler = _HANDLERS.get(message.type)
-        return [] if handler is None else handler(self, message)
+        seq = self._seq
+        try:
+            return [] if handler is None else handler(self, message)
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            self._seq = seq  # user code can write what it likes to its kernel's sockets
+            raise BadMessage(f"not what a {message.type[:40]!r} holds: {error!r:.200}") from error
 
     def _count(self, message: KernelMessage) -> list[ExecutionEvent]:
         number = message.content.get("execution_count")

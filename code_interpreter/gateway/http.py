@@ -89,7 +89,7 @@ class Handler(RequestHandler):
             raise Refusal(413, f"The request body is larger than {MAX_MESSAGE_BYTES} bytes")
         try:
             data = json.loads(bytes(self._body) or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refusal(400, f"The request body is not JSON: {error}") from error
         try:
             return kind.model_validate(data)

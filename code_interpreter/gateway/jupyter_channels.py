@@ -21,6 +21,7 @@ from code_interpreter.gateway.live_kernels import LiveKernels
 from code_interpreter.gateway.message import KernelMessage
 
 V1 = "v1.kernel.websocket.jupyter.org"
+_MISREAD = (ValueError, LookupError, TypeError, AttributeError, struct.error)
 _CHANNELS = ("shell", "control", "stdin")
 
 
@@ -46,7 +47,7 @@ class Channels(WebSocketHandler):
     def on_message(self, message: str | bytes) -> None:
         try:
             read = self._read(message)
-        except (ValueError, KeyError, struct.error) as error:
+        except (*_MISREAD, RecursionError) as error:
             self.close(1003, f"message not understood: {error}"[:120])
             return
         if read.channel in _CHANNELS and self._context is not None:

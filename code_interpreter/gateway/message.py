@@ -156,7 +156,7 @@ def _load_odd(data: bytes) -> Any:
     try:
         value = json.loads(data.decode("utf-8", "replace"))
         return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadMessage(f"a part is not JSON: {error}") from error
 
 
