@@ -88,7 +88,8 @@ def _routes_of_api(http: httpx.Client) -> list[tuple[str, str]]:
 
 # --- envd -------------------------------------------------------------------------------
 
-OF_THE_HOST_ALONE = {"/init"}
+OF_THE_HOST_ALONE = {"/init", "/freeze"}
+"""Of envd and of the gateway."""
 
 
 def _paths_of_envd(directory: Path) -> set[str]:
@@ -163,7 +164,7 @@ def test_every_route_of_the_gateway_needs_the_traffic_token(boxes: Boxes) -> Non
         for path in paths:
             for method in METHODS if path not in WEBSOCKETS else ("GET",):
                 status = boxes.ask(method, path, GATEWAY, given).status_code
-                assert status == (404 if path == "/init" else 403), (method, path, given)
+                assert status == (404 if path in OF_THE_HOST_ALONE else 403), (method, path, given)
 
 
 @pytest.mark.parametrize("port", ["8000", "22", "65535"])
@@ -179,7 +180,7 @@ def test_a_jupyter_server_needs_its_token(boxes: Boxes) -> None:
         for token in ("", boxes.foreign._envd_access_token, "x"):
             headers = {"Authorization": f"token {token}"} if token else {}
             status = boxes.http.get(url, headers=headers).status_code
-            assert status == (404 if path == "/init" else 401) or status == 403, (path, token)
+            assert status == (404 if path in OF_THE_HOST_ALONE else 403), (path, token)
 
 
 # --- web pages --------------------------------------------------------------------------
@@ -201,8 +202,8 @@ def test_no_page_of_others_uses_the_gateway(boxes: Boxes, origin: str) -> None:
         "Origin": origin,
         "E2B-Traffic-Access-Token": boxes.own.traffic_access_token or "",
     }
-    for path in _paths_of_gateway() - {"/init"}:
-        for method in METHODS if path not in WEBSOCKETS else ("GET",):
+    for path in _paths_of_gateway() - OF_THE_HOST_ALONE:
+        for method in ("GET", "POST") if path not in WEBSOCKETS else ("GET",):
             status = boxes.ask(method, path, GATEWAY, headers).status_code
             assert status == 403, (method, path)
 
