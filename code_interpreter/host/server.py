@@ -18,6 +18,7 @@ from typing import Protocol
 
 import uvicorn
 
+from code_interpreter.host import box_logs
 from code_interpreter.host.api.app import make_app
 from code_interpreter.host.api.gate import Gate
 from code_interpreter.host.assembly import choose_runtime
@@ -28,6 +29,7 @@ from code_interpreter.host.routes import HostRoutes
 from code_interpreter.host.runtimes.base import SandboxRuntime
 from code_interpreter.host.settings import Settings
 from code_interpreter.host.store import Store
+from code_interpreter.host.tasks import Tasks
 from code_interpreter.protocol.control import HostFile
 
 API_STOP_DEADLINE = 5
@@ -144,6 +146,9 @@ async def _running(
         _warn_if_reachable(settings.host)
         await runtime.start()
         stack.push_async_callback(runtime.stop)
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
+        tasks.spawn(box_logs.keep_small(data.run), "logs of sandboxes")
         lifecycle = Lifecycle(settings, runtime, store, templates)
         stack.push_async_callback(lifecycle.stop, end_sandboxes=not keep)
         await lifecycle.start()

@@ -1,0 +1,170 @@
+"""Canaries as every secret that clients and users give: they turn up where they belong alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from e2b import CommandExitException
+from e2b.exceptions import GitAuthException, SandboxException
+
+from code_interpreter import Sandbox
+from tests.envd import supervisors
+from tests.host.running import RunningHost, data_directory
+from tests.service import shared_templates
+
+pytestmark = [
+    pytest.mark.security,
+    pytest.mark.skipif(os.getuid() != 0, reason="only root sees the supervisors from outside"),
+]
+
+
+def _canary(name: str) -> str:
+    return f"canary{name}{secrets.token_hex(12)}"
+
+
+@dataclass
+class Scene:
+    """A host whose key is a canary, a sandbox in which all the others were used."""
+
+    host: RunningHost
+    sandbox: Sandbox
+    canaries: dict[str, str]
+    errors: list[str] = field(default_factory=list)
+    """Bodies and messages of everything that was refused."""
+
+    def found_in(self, text: str | bytes) -> set[str]:
+        data = text if isinstance(text, bytes) else text.encode(errors="replace")
+        return {name for name, canary in self.canaries.items() if canary.encode() in data}
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    names = ("key", "envs", "cell", "command", "code", "git", "content", "metadata")
+    canaries = {name: _canary(name) for name in names}
+    environment = {
+        **shared_templates(),
+        "CODE_INTERPRETER_API_KEY": f"e2b_{canaries['key']}",
+        "CODE_INTERPRETER_LOG_LEVEL": "debug",
+    }
+    with data_directory() as data:
+        host = RunningHost(data, "--runtime", "namespaces", env=environment)
+        try:
+            yield _play(host.wait_until_ready(), canaries)
+        finally:
+            host.stop()
+
+
+def _play(host: RunningHost, canaries: dict[str, str]) -> Scene:
+    sandbox = Sandbox.create(
+        timeout=300,
+        envs={"SECRET": canaries["envs"]},
+        metadata={"note": canaries["metadata"]},
+        **host.options,
+    )
+    canaries["access token"] = sandbox._envd_access_token or ""
+    assert canaries["access token"]
+    scene = Scene(host, sandbox, canaries)
+    sandbox.run_code(f"x = {canaries['code']!r}", envs={"CELL": canaries["cell"]})
+    sandbox.run_code(f"raise ValueError({canaries['code']!r})")
+    sandbox.commands.run("true", envs={"COMMAND": canaries["command"]})
+    sandbox.files.write("/tmp/secret", canaries["content"])
+    with contextlib.suppress(CommandExitException, GitAuthException, SandboxException):
+        sandbox.git.clone(
+            "https://localhost:1/x.git", username="user", password=canaries["git"], path="/tmp/x"
+        )
+    scene.errors += _refusals(scene)
+    return scene
+
+
+def _refusals(scene: Scene) -> list[str]:
+    host, sandbox, canaries = scene.host, scene.sandbox, scene.canaries
+    envd = {"E2b-Sandbox-Id": sandbox.sandbox_id, "E2b-Sandbox-Port": "49983"}
+    gateway = {**envd, "E2b-Sandbox-Port": "49999"}
+    key, token = canaries["key"], canaries["access token"]
+    asked = [
+        ("GET", "/v2/sandboxes", {"X-API-KEY": f"wrong{key}"}, None),
+        ("POST", "/sandboxes", {"X-API-KEY": host.key}, {"templateID": "x", "envVars": 5}),
+        ("POST", "/sandboxes", {"X-API-KEY": host.key}, {"templateID": "x", "x": canaries["envs"]}),
+        ("GET", "/files?path=/tmp/secret", {**envd, "X-Access-Token": f"wrong{token}"}, None),
+        ("GET", "/files?path=/nothing", {**envd, "X-Access-Token": token}, None),
+        ("POST", "/process.Process/Start", {**envd, "X-Access-Token": token}, {"process": 5}),
+        ("POST", "/execute", gateway, {"code": 5, "env_vars": {"A": canaries["cell"]}}),
+        ("POST", "/execute", gateway, {"code": "1", "env_vars": {"A": [canaries["cell"]]}}),
+        ("POST", "/execute", gateway, {"code": canaries["code"], "context_id": "none"}),
+    ]
+    with httpx.Client(base_url=host.url, trust_env=False, timeout=30) as http:
+        answers = [
+            http.request(method, path, headers=headers, json=body)
+            for method, path, headers, body in asked
+        ]
+    assert all(answer.status_code >= 400 for answer in answers)
+    return [f"{answer.headers} {answer.text}" for answer in answers]
+
+
+def test_no_secret_in_an_error(scene: Scene) -> None:
+    for text in scene.errors:
+        assert scene.found_in(text) == set(), text
+
+
+def test_no_secret_in_a_log(scene: Scene) -> None:
+    """The key is printed once, for whoever started the host to copy."""
+    data = scene.host.data
+    logs = [*data.rglob("*.log"), data.with_suffix(".err")]
+    assert {"forkserver.log", "box.log"} <= {log.name for log in logs}
+    for log in logs:
+        assert scene.found_in(log.read_bytes()) == set(), log
+    assert scene.found_in(data.with_suffix(".out").read_bytes()) <= {"key"}
+
+
+def test_no_secret_in_the_name_or_environment_of_a_process(scene: Scene) -> None:
+    """But in the host's own, which was given its key so, and in user code's."""
+    inside = {process.pid for process in supervisors.processes(scene.sandbox.sandbox_id)}
+    assert len(inside) >= 2
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            directory = Path(f"/proc/{process.pid}")
+            assert scene.found_in((directory / "cmdline").read_bytes()) == set(), process
+            if process.pid in inside or "forkserver" in " ".join(process.cmdline()):
+                allowed = {"envs"} if process.pid not in inside else set()
+                found = scene.found_in((directory / "environ").read_bytes())
+                assert found <= allowed, process
+
+
+def test_no_secret_of_the_host_in_the_sandbox(scene: Scene) -> None:
+    """Neither the key nor the access token, nor what was only for one cell or command."""
+    hidden = {"key", "access token", "cell", "command", "git", "metadata"}
+    patterns = " ".join(f"-e {scene.canaries[name]}" for name in hidden)
+    script = f"""
+    grep -rsl {patterns} /etc /run /tmp /home /root /var /opt/code-interpreter/kernels /dev/shm
+    for pid in $(ls /proc | grep -E '^[0-9]+$'); do
+        test $pid = $$ -o $pid = $PPID && continue
+        tr '\\0' ' ' < /proc/$pid/cmdline 2>/dev/null | grep -v grep | grep -s {patterns}
+        grep -sl {patterns} /proc/$pid/environ 2>/dev/null
+    done; true
+    """
+    scene.sandbox.files.write("/tmp/search.sh", script)
+    found = scene.sandbox.commands.run("bash /tmp/search.sh", user="root", timeout=60).stdout
+    assert found.split() == ["/tmp/search.sh"]
+
+
+def test_no_secret_in_what_the_host_tells_of_itself(scene: Scene) -> None:
+    with scene.host.http() as http:
+        for path in ("/v2/sandboxes", f"/sandboxes/{scene.sandbox.sandbox_id}/logs", "/health"):
+            assert scene.found_in(http.get(path).text) <= {"metadata"}, path
+
+
+def test_files_with_secrets_are_for_their_owner_alone(scene: Scene) -> None:
+    for path in scene.host.data.rglob("*"):
+        with contextlib.suppress(OSError):
+            if not path.is_file() or path.stat().st_size > 1 << 22:
+                continue
+            if scene.found_in(path.read_bytes()) - {"content", "metadata"}:
+                assert path.stat().st_mode & 0o077 == 0, path
