@@ -40,7 +40,9 @@ KILL_DEADLINE = 5.0
 ADOPTION_DEADLINE = 5.0
 """Seconds that a kernel of an earlier gateway has to leave its cell and answer."""
 _NUDGE = 0.04
-"""Seconds after which an unanswered first request is sent again."""
+_LONGEST_NUDGE = 1.0
+"""Seconds after which an unanswered first request is sent again, at first and at last: a kernel
+that starts slowly must be able to answer them faster than they come."""
 
 REQUEST = "code_interpreter_request"
 REPLY = "code_interpreter_reply"
@@ -88,7 +90,7 @@ class Kernel:
         self._provisioner: Provisioner | None = None
         self._channels: Channels | None = None
         self._requests: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._nudge_id = ""
+        self._nudges: set[str] = set()
         self._answered: set[str] = set()
         self._ready = asyncio.get_running_loop().create_future()
         self.ready = False
@@ -217,11 +219,12 @@ class Kernel:
 
     async def _until_ready(self) -> None:
         """Until it has answered on the shell channel and its output is being heard."""
+        patience = _NUDGE
         while not self._ready.done():
             assert self._channels is not None
-            self._nudge_id = self._channels.send("shell", "kernel_info_request", {})
-            self._answered.clear()
-            await asyncio.wait([self._ready], timeout=_NUDGE)
+            self._nudges.add(self._channels.send("shell", "kernel_info_request", {}))
+            await asyncio.wait([self._ready], timeout=patience)
+            patience = min(1.2 * patience, _LONGEST_NUDGE)
             if not self._ready.done() and self._provisioner and not self._provisioner.has_process:
                 raise self._failed(_end_text(self._provisioner.end))
         self._ready.result()
@@ -316,7 +319,7 @@ class Kernel:
     # --- what it says ---------------------------------------------------------------------
 
     def _said(self, channel: str, message: KernelMessage) -> None:
-        if self._nudge_id and message.parent_id == self._nudge_id:
+        if message.parent_id in self._nudges:
             self._answered_nudge(channel, message)
             return
         if message.type == REPLY:
