@@ -6,6 +6,7 @@ repeats one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -24,14 +25,17 @@ from tests.soak.world import Vitals, World, new_world, until
 SEED = int(os.environ.get("CODE_INTERPRETER_SEED", "20261121"))
 LONGEST_DELAY = 0.4
 """Seconds after the bustle began: creates, pauses and ends are under way."""
-BATCH = 10
+BATCH = 5
+"""Strikes between two looks at what is left."""
+BYSTANDERS = 3
+"""Processes of boxes that nobody watches, killed before each strike."""
 
 pytestmark = [pytest.mark.security, pytest.mark.usefixtures("service")]
 
 
 @pytest.mark.timeout(400)
-def test_twenty_deaths() -> None:
-    _suffer(20, SEED)
+def test_forty_deaths() -> None:
+    _suffer(40, SEED)
 
 
 @pytest.mark.slow
@@ -44,11 +48,11 @@ def _suffer(deaths: int, seed: int) -> None:
     chance = random.Random(seed)
     with new_world() as world:
         trial = Trial(world, chance)
-        for number in range(deaths):
-            trial.strike()
-            if number % BATCH == BATCH - 1 or number == deaths - 1:
-                trial.settle()
-                print(f"{number + 1} deaths of {deaths}: {dict(trial.deaths)}", flush=True)
+        while trial.deaths.total() < deaths:
+            for _ in range(BATCH):
+                trial.strike()
+            trial.settle()
+            print(f"{trial.deaths.total()} deaths of {deaths}: {dict(trial.deaths)}", flush=True)
 
 
 class Trial:
@@ -85,10 +89,22 @@ class Trial:
         promises = victim.begin_cell(), other.begin_cell()
         with Bustle(self._world, self._chance):
             time.sleep(self._chance.uniform(0, LONGEST_DELAY))
+            self._slay_bystanders()
             self._ways[name](victim, promises[0])
         self.deaths[name] += 1
         other.check_promise(promises[1])
         other.check_state()
+
+    def _slay_bystanders(self) -> None:
+        """Of boxes that are in the pool, being made, used, paused or ended."""
+        spared = [each.id for each in self._steady]
+        for _ in range(BYSTANDERS):
+            time.sleep(self._chance.uniform(0, LONGEST_DELAY / BYSTANDERS))
+            pids = self._world.bystanders(spared)
+            if pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._chance.choice(pids), signal.SIGKILL)
+                    self.deaths["bystander"] += 1
 
     def settle(self) -> None:
         """End every sandbox: nothing may be left, and a host of some age is as when it was new."""

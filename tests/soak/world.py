@@ -116,6 +116,17 @@ class World:
             raise LookupError("no command was started yet")
         return children[0]
 
+    def bystanders(self, but: list[str]) -> list[int]:
+        """Every process of every box, finished or not, but those of these sandboxes."""
+        spared = {box_name(sandbox_id) for sandbox_id in but}
+        found: set[int] = set()
+        for file in (self.data / "run").glob(f"i*/{PID_FILE}"):
+            with contextlib.suppress(OSError, IndexError, psutil.Error):
+                if file.parent.name not in spared:
+                    init = psutil.Process(int(file.read_text().split()[0]))
+                    found.update([init.pid, *(each.pid for each in init.children(recursive=True))])
+        return sorted(found)
+
     def _run(self, sandbox_id: str, name: str) -> Path:
         return self.data / "run" / box_name(sandbox_id) / name
 
