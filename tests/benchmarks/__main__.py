@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import base_sdk, edge, whole_way
+from tests.benchmarks import base_sdk, edge, kernels, whole_way
 from tests.benchmarks.samples import Row, show
 from tests.service import running_service
 
@@ -15,6 +15,12 @@ def run_code() -> list[Row]:
     with running_service() as service:
         os.environ.update(service.environment)
         return whole_way.run_code()
+
+
+def in_kernels() -> list[Row]:
+    with running_service() as service:
+        os.environ.update(service.environment)
+        return kernels.measure(service.process.pid)
 
 
 def create() -> list[Row]:
@@ -39,6 +45,7 @@ BENCHMARKS = {
     "edge": edge.measure,
     "run_code": run_code,
     "create": create,
+    "kernels": in_kernels,
     "commands": on_a_host(base_sdk.commands),
     "files": on_a_host(base_sdk.files),
     "watching": on_a_host(base_sdk.watching),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 
 from rich.console import Console
@@ -53,6 +54,13 @@ class Samples:
             added=self.p50 - baseline.p50 if baseline else None,
             target=target,
         )
+
+
+def time_of(action: Callable[[], object]) -> float:
+    """Seconds that it takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
 
 
 def show(rows: Iterable[Row]) -> None:
