@@ -51,10 +51,12 @@ class PreparedTemplate:
 
     name: str
     directory: Path
+    etc: str = ""
+    """What was found in this machine's ``/etc``: programs installed later bring more."""
 
     @property
     def root(self) -> Path:
-        return self.directory / "root"
+        return self.directory / f"root-{self.etc}"
 
     @property
     def local(self) -> Path:
@@ -98,14 +100,15 @@ class TemplateStore:
         if name not in NAMES:
             raise TemplateMissing(f"template {name!r} does not exist; there are {', '.join(NAMES)}")
         _check_machine()
-        directory = self._directory / _digest()
-        prepared = PreparedTemplate(name, directory)
-        if directory.is_dir():
+        prepared = PreparedTemplate(name, self._directory / _digest(), etc_fingerprint())
+        if prepared.root.is_dir():
             return prepared
         self._directory.mkdir(parents=True, exist_ok=True)
         async with _locked(self._directory / "lock"):
-            if not directory.is_dir():
-                await self._make(directory, progress)
+            if not prepared.directory.is_dir():
+                await self._make(prepared.directory, progress)
+            if not prepared.root.is_dir():
+                await asyncio.to_thread(_finish, prepared.root, _make_root)
         return prepared
 
     async def _make(self, directory: Path, progress: Progress) -> None:
@@ -113,7 +116,6 @@ class TemplateStore:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         try:
-            await asyncio.to_thread(_make_root, unfinished / "root")
             await _make_local(unfinished / "local", progress)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -140,6 +142,23 @@ def _digest() -> str:
         if path.is_file():
             digest.update(str(path.relative_to(sources)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def etc_fingerprint(etc: Path = Path("/etc")) -> str:
+    """Changes when something is installed that puts files where sandboxes take theirs from."""
+    found = hashlib.sha256()
+    for name in _FROM_ETC:
+        with contextlib.suppress(OSError):
+            found.update(f"{name} {(etc / name).lstat().st_mtime_ns}\n".encode())
+    return found.hexdigest()[:8]
+
+
+def _finish(place: Path, make: Callable[[Path], None]) -> None:
+    """Make a directory that is there only when it is complete."""
+    unfinished = place.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    make(unfinished)
+    unfinished.rename(place)
 
 
 @contextlib.asynccontextmanager
