@@ -114,6 +114,15 @@ async def test_a_time_out_ends_what_the_cell_started(shared: World) -> None:
     assert not [command for command in _commands() if "31.4159" in command]
 
 
+async def test_what_a_kernel_started_ends_with_it(shared: World) -> None:
+    async with shared.link() as link:
+        source = "import os, subprocess\nsubprocess.Popen(['sleep', '4571'])\nos._exit(7)"
+        assert (await link.run(source)).end.cause is Cause.EXIT
+    async with asyncio.timeout(5):
+        while any("sleep 4571" in command for command in _commands()):
+            await asyncio.sleep(0.02)
+
+
 def _commands() -> list[str]:
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
