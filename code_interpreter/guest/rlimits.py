@@ -7,7 +7,8 @@ import os
 import resource
 from collections.abc import Iterator
 
-OPEN_FILES = 65536
+from code_interpreter.protocol.boxes import OPEN_FILES
+
 SUPERVISORS_FIRST = -10
 """Niceness of the supervisors, where the host is root; that of user code is 0."""
 _USER_CODE_AFTER = 5

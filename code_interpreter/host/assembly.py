@@ -54,4 +54,9 @@ def isolation_of(settings: Settings, name: RuntimeName) -> Isolation:
     from code_interpreter.host.templates import PreparedTemplate
 
     nowhere = PreparedTemplate(settings.pool_template, settings.data_dir / "templates" / "none")
-    return NamespacesRuntime(settings.data_dir, nowhere).isolation()
+    reserve = memory_reserve(settings)
+    runtime = NamespacesRuntime(settings.data_dir, nowhere, memory_reserve=reserve)
+    try:
+        return runtime.isolation()
+    finally:
+        runtime.remove_groups()

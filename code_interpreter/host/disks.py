@@ -8,6 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+from code_interpreter.host.ids import is_machine_root
 from code_interpreter.host.runtimes.base import PolicyNotEnforceable, RuntimeFailure
 from code_interpreter.protocol.boxes import DATA
 
@@ -28,8 +29,8 @@ class DiskImages:
 
     def problem(self) -> str | None:
         """Why this host cannot limit disk space, or None."""
-        if os.getuid() != 0:
-            return "the host does not run as root"
+        if not is_machine_root():
+            return "the host does not run as root of the machine"
         if shutil.which("mkfs.ext4", path=_PATH) is None:
             return "mkfs.ext4 is missing (apt-get install e2fsprogs)"
         if not Path("/dev/loop-control").exists():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import os
+import pwd
 import shutil
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from code_interpreter.protocol.boxes import FULL_RANGE
+
+_ALL_IDS = 0xFFFF_FFFF
+"""How many uids the first user namespace has (user_namespaces(7))."""
 
 
 class IdKind(StrEnum):
@@ -35,7 +38,7 @@ class IdGrant:
 @functools.cache
 def id_grant() -> IdGrant:
     """Looked up once: templates and sandboxes must agree on it."""
-    if os.getuid() == 0:
+    if is_machine_root():
         return IdGrant(IdKind.ALL)
     if shutil.which("newuidmap") and shutil.which("newgidmap"):
         uids, gids = _subordinate("/etc/subuid"), _subordinate("/etc/subgid")
@@ -44,9 +47,25 @@ def id_grant() -> IdGrant:
     return IdGrant(IdKind.SINGLE)
 
 
+def is_machine_root() -> bool:
+    """Root of the whole machine, and not of a user namespace such as a rootless container."""
+    if os.getuid() != 0:
+        return False
+    lines = Path("/proc/self/uid_map").read_text().splitlines()
+    return any(int(line.split()[2]) == _ALL_IDS for line in lines)
+
+
+def user_name() -> str:
+    """This user's name; the number of one that has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
 def _subordinate(path: str) -> tuple[int, int] | None:
     """This user's range of at least a whole box, from subuid(5)."""
-    names = {getpass.getuser(), str(os.getuid())}
+    names = {user_name(), str(os.getuid())}
     with contextlib.suppress(OSError):
         for line in Path(path).read_text().splitlines():
             name, _, span = line.partition(":")

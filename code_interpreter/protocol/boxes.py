@@ -18,6 +18,8 @@ PACKAGE = "/opt/code-interpreter"
 SUPERVISOR_ID = 65536
 """The supervisors' uid and gid: one past every id that user code has, so that not even its
 root, which shares all its ids with nobody here, may signal them."""
+OPEN_FILES = 65536
+"""What each process of a box may have open (RLIMIT_NOFILE)."""
 USER_ID = 1000
 """uid and gid of the account ``user``."""
 FULL_RANGE = SUPERVISOR_ID + 1

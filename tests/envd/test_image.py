@@ -8,7 +8,7 @@ import re
 import pytest
 from e2b import Sandbox
 
-from code_interpreter.host.machine import programs
+from code_interpreter.host.facts_other import programs
 from code_interpreter.host.templates import resources
 
 LISTED = [name for names in programs().values() for name in names]

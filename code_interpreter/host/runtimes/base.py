@@ -82,7 +82,6 @@ class Isolation:
     tier: str
     enforced: tuple[str, ...]
     missing: tuple[str, ...]
-    remedies: tuple[str, ...] = ()
 
 
 class SandboxRuntime(ABC):

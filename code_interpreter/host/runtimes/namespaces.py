@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import psutil
 
 from code_interpreter.host import cgroup_search, kernel_settings
+from code_interpreter.host.cgroups import Cgroups
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.ids import IdGrant, IdKind, id_grant
 from code_interpreter.host.pausing import Pausing
@@ -43,6 +45,7 @@ from code_interpreter.host.templates import (
     resources,
 )
 from code_interpreter.protocol.boxes import (
+    OPEN_FILES,
     PACKAGE,
     PID_FILE,
     BoxRequest,
@@ -119,7 +122,7 @@ class NamespacesRuntime(SandboxRuntime):
         return Limits(
             memory_bytes=limits.memory_bytes if can("memory") else None,
             cpu_count=limits.cpu_count if can("cpu") else None,
-            pids=limits.pids if can("pids") or _namespaces_count_processes() else None,
+            pids=limits.pids if can("pids") or namespaces_count_processes() else None,
             disk_bytes=limits.disk_bytes if self._disks.problem() is None else None,
         )
 
@@ -166,7 +169,7 @@ class NamespacesRuntime(SandboxRuntime):
 
     def _request(self, name: str, first_id: int, image: str | None, limits: Limits) -> BoxRequest:
         groups = self._cgroups.paths(name)
-        if limits.pids and not (self._cgroups.can("pids") or _namespaces_count_processes()):
+        if limits.pids and not (self._cgroups.can("pids") or namespaces_count_processes()):
             raise PolicyNotEnforceable("a process limit needs the pids controller or Linux 5.14")
         return BoxRequest(
             name,
@@ -175,7 +178,7 @@ class NamespacesRuntime(SandboxRuntime):
             groups,
             memory_bytes=limits.memory_bytes,
             process_memory_bytes=None if self._cgroups.can("memory") else self._most_memory,
-            processes=limits.pids if _namespaces_count_processes() else None,
+            processes=limits.pids if namespaces_count_processes() else None,
         )
 
     def _take_range(self, name: str) -> int:
@@ -264,32 +267,58 @@ class NamespacesRuntime(SandboxRuntime):
     # --- what it gives ------------------------------------------------------------------
 
     def isolation(self) -> Isolation:
-        enforced = [
-            "own process, mount, network, IPC, host name and user namespaces",
-            "own file system over a read-only template; no file of the host outside it",
-            "user code holds no rights over envd, the gateway or init",
-        ]
-        missing, remedies = [], []
-        if self._config.id_mapped:
-            enforced.append("a uid range of its own for each sandbox")
-        elif self._config.single_id:
-            missing.append("one uid only: user and root of a sandbox are the same account")
-            remedies.append("apt-get install uidmap, and a range for you in /etc/subuid and subgid")
-        for controller in ("memory", "pids", "cpu", "freezer"):
-            (enforced if self._cgroups.can(controller) else missing).append(
-                f"{controller} by cgroup version {self._cgroups.version or 'none'}"
-            )
-        if not self._cgroups.controllers:
-            remedies.append("run as root, or under systemd with Delegate=yes")
-        if self._disks.problem() is None:
-            enforced.append("disk space, where a limit is set")
-        else:
-            missing.append(f"disk space: {self._disks.problem()}")
-        missing.append("sandboxes have no network but their own loopback")
-        return Isolation("namespaces", tuple(enforced), tuple(missing), tuple(remedies))
+        return Isolation(
+            "namespaces",
+            tuple(_held(self._config, self._cgroups, self._disks)),
+            tuple(_not_held(self._config, self._cgroups, self._disks, self._most_memory)),
+        )
+
+    def remove_groups(self) -> None:
+        """Of a runtime that was made only to ask it."""
+        self._cgroups.remove_parents()
 
 
-def _namespaces_count_processes() -> bool:
+def _held(config: ViewConfig, cgroups: Cgroups, disks: DiskImages) -> Iterator[str]:
+    yield "own processes, mounts, network, IPC, host name and users"
+    yield "own files over a read-only template; no file of the host outside it"
+    yield "system calls and capabilities: those that packages and services need"
+    if not config.single_id:
+        yield "user code holds no rights over envd, the gateway or init"
+    if config.id_mapped:
+        yield "a range of user ids of its own for each sandbox"
+    for what, controller in (("memory", "memory"), ("cpu", "cpu"), ("pause", "freezer")):
+        if cgroups.can(controller):
+            yield f"{what}, by control group (version {cgroups.version})"
+    if namespaces_count_processes():
+        yield "processes and threads, by user namespace"
+    elif cgroups.can("pids"):
+        yield f"processes and threads, by control group (version {cgroups.version})"
+    yield f"open files: {OPEN_FILES} a process"
+    if disks.problem() is None:
+        yield "disk space and number of files, by a disk of its own"
+
+
+def _not_held(
+    config: ViewConfig, cgroups: Cgroups, disks: DiskImages, most_memory: int
+) -> Iterator[str]:
+    if config.single_id:
+        yield "root and user of a sandbox are one account, which may end envd and the gateway"
+    elif not config.id_mapped:
+        yield "user ids: all sandboxes have the same"
+    if not cgroups.can("memory"):
+        yield f"memory: one process gets {most_memory >> 20} MiB at most, many may get more"
+    if not cgroups.can("cpu"):
+        yield "cpu: a sandbox may use every core; its supervisors and the host come first"
+    if not cgroups.can("pids") and not namespaces_count_processes():
+        yield "processes and threads: counted since Linux 5.14"
+    if not cgroups.can("freezer"):
+        yield "pause: by SIGSTOP, which programs can tell"
+    problem = disks.problem()
+    if problem is not None:
+        yield f"disk space: {problem}"
+
+
+def namespaces_count_processes() -> bool:
     """Since Linux 5.14: `guest/rlimits.py`."""
     major, minor = (int(part) for part in platform.release().split(".")[:2])
     return (major, minor) >= (5, 14)

@@ -114,7 +114,6 @@ class ProcessRuntime(SandboxRuntime):
             tier="none: development only",
             enforced=(),
             missing=("files", "processes", "users", "network", "memory, cpu, pids and disk limits"),
-            remedies=("use the runtime 'namespaces' (the default)",),
         )
 
     async def _start(self, spec: SandboxSpec) -> Box:

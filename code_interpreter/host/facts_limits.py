@@ -1,0 +1,86 @@
+"""Of this machine: what keeps a sandbox from taking more than its part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from code_interpreter.host import cgroup_search, kernel_settings
+from code_interpreter.host.disks import DiskImages
+from code_interpreter.host.facts import Fact, Standing, as_root, ok, read
+
+_DELEGATE = "systemd-run --user --pty -p Delegate=yes code-interpreter serve"
+_DELEGATE_CPU = (
+    "sudo systemctl set-property user.slice CPUAccounting=yes, "
+    "or Delegate=cpu in user@.service (systemd.resource-control(5))"
+)
+_WANTED = ("memory", "pids", "cpu", "freezer")
+
+
+def control_groups() -> Fact:
+    """Makes groups and removes them."""
+    name = "control groups"
+    found = cgroup_search.find(f"code-interpreter-doctor-{os.getpid()}")
+    try:
+        absent = [controller for controller in _WANTED if not found.can(controller)]
+        if len(absent) == len(_WANTED):
+            detail = "none may be used here: no limit of memory and cpu"
+            return Fact(name, Standing.LIMITED, detail, _way_to_groups())
+        present = ", ".join(name for name in found.controllers if name != "cpuacct")
+        detail = f"version {found.version}: {present}"
+        if not absent:
+            return ok(name, detail)
+        remedy = _DELEGATE_CPU if absent == ["cpu"] else _way_to_groups()
+        return Fact(name, Standing.LIMITED, f"{detail}; without {', '.join(absent)}", remedy)
+    finally:
+        for directory in set(found.controllers.values()):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+def _way_to_groups() -> str:
+    if os.getuid() == 0:
+        return "start the container or service with /sys/fs/cgroup writable"
+    systemd = Path("/run/systemd/system").is_dir() and (cgroup_search.MOUNT / "cgroup.controllers")
+    return _DELEGATE if systemd and systemd.is_file() else as_root()
+
+
+def disk_space(directory: Path) -> Fact:
+    name, problem = "disk space", DiskImages(directory).problem()
+    if problem is None:
+        return ok(name, "a disk image of its size for each sandbox (loop devices)")
+    what, _, remedy = problem.partition(" (")
+    detail = f"not limited: {what}"
+    return Fact(
+        name, Standing.LIMITED, detail, f"sudo {remedy.rstrip(')')}" if remedy else as_root()
+    )
+
+
+def machine_settings() -> Fact:
+    """Counts for the whole machine, which hundreds of sandboxes share."""
+    name = "kernel settings"
+    small = kernel_settings.too_small()
+    if not small:
+        return ok(name, "inotify, processes, open files: room for hundreds of sandboxes")
+    if os.getuid() == 0 and all(os.access(Path("/proc/sys", item), os.W_OK) for item in small):
+        return ok(name, f"raised when a host starts: {', '.join(map(_dotted, small))}")
+    now = ", ".join(f"{_dotted(item)} = {kernel_settings.value(item)}" for item in small)
+    wanted = " ".join(f"{_dotted(item)}={kernel_settings.LEAST[item]}" for item in small)
+    detail = f"small for hundreds of sandboxes: {now}"
+    return Fact(name, Standing.LIMITED, detail, f"sudo sysctl -w {wanted}")
+
+
+def _dotted(setting: str) -> str:
+    return setting.replace("/", ".")
+
+
+def swap() -> Fact:
+    name = "swap"
+    swaps = [line.split()[0] for line in (read("/proc/swaps") or "").splitlines()[1:]]
+    if swaps:
+        kind = "zram" if any("zram" in device for device in swaps) else "swap"
+        detail = f"{kind} ({', '.join(swaps)}): a paused sandbox's memory can leave RAM"
+        return ok(name, detail)
+    detail = "none: a paused sandbox keeps its memory"
+    return Fact(name, Standing.LIMITED, detail, "sudo apt-get install zram-tools")
