@@ -24,7 +24,8 @@ def test_every_setting_is_listed() -> None:
 def test_a_default(name: str) -> None:
     default = Settings.model_fields[name].default
     if isinstance(default, str | int | float):
-        assert ROWS[name.upper()] == f"`{default}`"
+        text = str(default).lower() if isinstance(default, bool) else str(default)
+        assert ROWS[name.upper()] == f"`{text}`"
 
 
 def test_commands_that_are_named_exist() -> None:
