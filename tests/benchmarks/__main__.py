@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import base_sdk, edge, kernels, whole_way
+from tests.benchmarks import base_sdk, edge, kernels, start, whole_way
 from tests.benchmarks.samples import Row, show
 from tests.service import running_service
 
@@ -24,12 +24,12 @@ def in_kernels() -> list[Row]:
 
 
 def create() -> list[Row]:
-    rows = []
-    for pool_size in ("0", "4"):
-        with running_service(CODE_INTERPRETER_POOL_SIZE=pool_size) as service:
-            os.environ.update(service.environment)
-            rows += whole_way.create(pooled=pool_size != "0")
-    return rows
+    with running_service(CODE_INTERPRETER_POOL_SIZE="4") as service:
+        os.environ.update(service.environment)
+        rows = start.pool_warm(service)
+    with running_service(CODE_INTERPRETER_POOL_SIZE="0") as service:
+        os.environ.update(service.environment)
+        return rows + start.pool_empty()
 
 
 def on_a_host(benchmark: Callable[[], list[Row]]) -> Callable[[], list[Row]]:

@@ -14,7 +14,10 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """Milliseconds; ``ratio`` and ``added`` compare the medians with a baseline of the same run."""
+    """Milliseconds; ``ratio`` and ``added`` compare the medians with a baseline of the same run.
+
+    ``failed`` attempts are not among the ``count`` that was measured.
+    """
 
     name: str
     count: int
@@ -24,12 +27,14 @@ class Row:
     ratio: float | None = None
     added: float | None = None
     target: str = ""
+    failed: int = 0
 
 
 @dataclass
 class Samples:
     name: str
     seconds: list[float] = field(default_factory=list)
+    failed: int = 0
 
     def add(self, seconds: float) -> None:
         self.seconds.append(seconds)
@@ -53,6 +58,7 @@ class Samples:
             ratio=self.p50 / baseline.p50 if baseline else None,
             added=self.p50 - baseline.p50 if baseline else None,
             target=target,
+            failed=self.failed,
         )
 
 
@@ -66,7 +72,7 @@ def time_of(action: Callable[[], object]) -> float:
 def show(rows: Iterable[Row]) -> None:
     """A table for people, then one line of JSON for machines."""
     rows = list(rows)
-    table = Table("", "n", "p50 ms", "p95 ms", "p99 ms", "ratio", "+ ms", "target")
+    table = Table("", "n", "p50 ms", "p95 ms", "p99 ms", "ratio", "+ ms", "target", "ok %")
     for row in rows:
         table.add_row(
             row.name,
@@ -77,6 +83,7 @@ def show(rows: Iterable[Row]) -> None:
             "" if row.ratio is None else f"{row.ratio:.2f}",
             "" if row.added is None else f"{row.added:.3f}",
             row.target,
+            f"{100 * row.count / (row.count + row.failed):.4g}",
         )
     Console(width=130).print(table)
     print(json.dumps([asdict(row) for row in rows]))

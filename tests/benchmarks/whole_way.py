@@ -15,15 +15,11 @@ from tests.benchmarks.samples import Row, Samples
 
 ROUNDS = 500
 WARM_UP = 30
-CREATES = 20
-IMPORTS = "import numpy, pandas, matplotlib.pyplot"
-POOL_SECONDS = 1.0
-"""For the pool to fill again between two samples."""
 _DEADLINE = 60
 
 
 @contextmanager
-def _bare_kernel() -> Iterator[Callable[[], None]]:
+def bare_kernel() -> Iterator[Callable[[], None]]:
     """One ``1+1`` on a plain ipykernel over jupyter_client: reply read, idle awaited."""
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel()
@@ -58,7 +54,7 @@ def run_code() -> list[Row]:
     """The three in turn, so that the machine's mood hits all."""
     bare, ours = Samples("1+1, bare jupyter_client"), Samples("1+1, run_code")
     theirs = Samples("1+1, run_code of E2B's client")
-    with _bare_kernel() as plain, Sandbox.create() as sandbox:
+    with bare_kernel() as plain, Sandbox.create() as sandbox:
         other = importlib.import_module("e2b_code_interpreter").Sandbox.connect(sandbox.sandbox_id)
         ways: list[tuple[Samples, Callable[[], object]]] = [
             (bare, plain),
@@ -75,41 +71,3 @@ def run_code() -> list[Row]:
         ours.row(baseline=bare, target="≤ 1.0 of bare, p99 ≤ 3 p50"),
         theirs.row(baseline=bare),
     ]
-
-
-def create(*, pooled: bool) -> list[Row]:
-    """From nothing to the first result; what a kernel costs alone is beside it."""
-    kind = "pool warm" if pooled else "pool empty"
-    cold = Samples("first 1+1, a kernel alone")
-    first, imports = Samples(f"first 1+1, {kind}"), Samples(f"first import of pandas …, {kind}")
-    for number in range(CREATES + 2):
-        if number % 4 == 0:
-            cold.add(_time_alone())
-        for samples, code in ((first, "1+1"), (imports, IMPORTS)):
-            time.sleep(POOL_SECONDS if pooled else 0)
-            seconds = _time_create(code)
-            if number >= 2:
-                samples.add(seconds)
-    targets = ("≤ 25 ms", "≤ 30 ms") if pooled else ("", "")
-    return [
-        cold.row(),
-        first.row(baseline=cold, target=targets[0]),
-        imports.row(baseline=cold, target=targets[1]),
-    ]
-
-
-def _time_alone() -> float:
-    started = time.perf_counter()
-    with _bare_kernel() as run:
-        run()
-        return time.perf_counter() - started
-
-
-def _time_create(code: str) -> float:
-    """Until the first result; the end of the sandbox does not count."""
-    started = time.perf_counter()
-    with Sandbox.create() as sandbox:
-        execution = sandbox.run_code(code)
-        seconds = time.perf_counter() - started
-    assert execution.error is None, execution.error
-    return seconds

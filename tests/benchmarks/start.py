@@ -1,0 +1,138 @@
+"""How fast a sandbox, a context or a language is there, to its first result.
+
+A host with a warm pool, and one without a pool; full isolation; the end of a sandbox does
+not count. Beside it stands what a plain kernel costs alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import httpx
+
+from code_interpreter import Sandbox
+from tests.benchmarks.samples import Row, Samples
+from tests.benchmarks.whole_way import bare_kernel
+from tests.service import Service
+
+CREATES = 200
+AT_ONCE = 20
+BURSTS = 5
+LIVE = 15
+"""Sandboxes in which contexts and languages are measured."""
+IMPORTS = "import numpy, pandas, matplotlib.pyplot"
+LANGUAGES = {"bash": "echo 1", "javascript": "1 + 1", "java": "1 + 1"}
+POOL_DEADLINE = 60.0
+
+
+def pool_warm(service: Service) -> list[Row]:
+    """For a host with a pool."""
+    cold, first = Samples("a plain kernel alone, 1+1"), Samples("create → 1+1, pool warm")
+    imports = Samples("create → import pandas …, pool warm")
+    straight = Samples("create → 1+1, one right after another")
+    for number in range(CREATES):
+        if number % 20 == 0:
+            cold.add(_time_alone())
+        _until_filled(service)
+        _create(first, "1+1")
+        if number % 4 == 0:
+            _until_filled(service)
+            _create(imports, IMPORTS)
+    _until_filled(service)
+    for _ in range(CREATES):
+        _create(straight, "1+1")
+    together = Samples(f"create → 1+1, {AT_ONCE} at once")
+    for _ in range(BURSTS):
+        _until_filled(service)
+        _burst(together)
+    return [
+        cold.row(),
+        first.row(baseline=cold, target="≤ 25, p95 ≤ 60"),
+        imports.row(baseline=cold, target="≤ 30"),
+        straight.row(baseline=cold),
+        together.row(baseline=cold),
+        *_in_a_live_sandbox(cold),
+    ]
+
+
+def pool_empty() -> list[Row]:
+    """For a host without a pool."""
+    one, together = (
+        Samples("create → 1+1, no pool"),
+        Samples(f"create → 1+1, {AT_ONCE} at once, no pool"),
+    )
+    for _ in range(AT_ONCE):
+        _create(one, "1+1")
+    for _ in range(BURSTS):
+        _burst(together)
+    return [one.row(), together.row(target="≤ 150")]
+
+
+def _in_a_live_sandbox(cold: Samples) -> list[Row]:
+    context = Samples("further Python context → 1+1")
+    languages = {name: Samples(f"first {name} cell") for name in LANGUAGES}
+    for _ in range(LIVE):
+        with Sandbox.create() as sandbox:
+            sandbox.run_code("1+1")
+            _measure(context, partial(_run_in_new_context, sandbox))
+            for name, code in LANGUAGES.items():
+                _measure(languages[name], partial(sandbox.run_code, code, language=name))
+    targets = {"bash": "≤ 60", "javascript": "≤ 60", "java": ""}
+    return [
+        context.row(baseline=cold, target="≤ 50"),
+        *(samples.row(target=targets[name]) for name, samples in languages.items()),
+    ]
+
+
+def _run_in_new_context(sandbox: Sandbox) -> None:
+    sandbox.run_code("1+1", context=sandbox.create_code_context())
+
+
+def _burst(samples: Samples) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(lambda _: _create(samples, "1+1"), range(AT_ONCE)))
+
+
+def _create(samples: Samples, code: str) -> None:
+    made: list[Sandbox] = []
+
+    def create() -> None:
+        made.append(Sandbox.create())
+        assert made[0].run_code(code).error is None
+
+    _measure(samples, create)
+    for sandbox in made:
+        sandbox.kill()
+
+
+def _measure(samples: Samples, action: Callable[[], object]) -> None:
+    started = time.perf_counter()
+    try:
+        action()
+    except Exception as error:
+        samples.failed += 1
+        print(f"{samples.name}: {error!r}")
+    else:
+        samples.add(time.perf_counter() - started)
+
+
+def _time_alone() -> float:
+    started = time.perf_counter()
+    with bare_kernel() as run:
+        run()
+        return time.perf_counter() - started
+
+
+def _until_filled(service: Service) -> None:
+    """The pool as the host wants it."""
+    deadline = time.monotonic() + POOL_DEADLINE
+    headers = {"X-API-KEY": service.key}
+    while time.monotonic() < deadline:
+        held = httpx.get(f"{service.url}/pool", headers=headers, trust_env=False).json()
+        if held["ready"] >= held["wanted"]:
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the pool is not filled")
