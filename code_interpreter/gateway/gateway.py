@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ KEPT_BYTES = 2 << 30
 """What all of these together may take on the disk; the oldest go first."""
 _READY_DEFAULTS = ("python",)
 _LISTED_DEFAULTS = ("python", "javascript")
+
+log = logging.getLogger(__name__)
 
 
 class Refusal(Exception):
@@ -92,6 +96,14 @@ class Gateway:
                 continue
             if language in _READY_DEFAULTS:
                 context.prepare()
+
+    def prepare(self, languages: Iterable[str]) -> None:
+        """Start the kernels of their default contexts; those that cannot be had are left out."""
+        for language in languages:
+            try:
+                self._default_context(self._languages.normalise(language)).prepare()
+            except Refusal as refusal:
+                log.warning("no kernel is started ahead for %s: %s", language, refusal)
 
     def _take_over(self, record: Record) -> None:
         kernels = [each.kernel.directory for each in record.contexts if each.kernel is not None]

@@ -53,6 +53,8 @@ class InitBody(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     envVars: dict[StrictStr, StrictStr] = {}  # noqa: N815 - the name on the wire
+    languages: list[StrictStr] = []
+    """Whose default contexts are to have their kernels ahead of the first cell."""
 
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -151,6 +153,7 @@ class Init(Handler):
             self.refuse(refusal)
             return
         self.gateway.set_environment(body.envVars)
+        self.gateway.prepare(body.languages)
         self.set_status(204)
 
 

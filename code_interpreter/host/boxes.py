@@ -148,16 +148,18 @@ class Boxes:
         """Wait for boxes that are being made, and for the end of those nobody wants any more."""
         await self._making.finish(MAKING_DEADLINE)
 
-    async def introduce(self, record: Record, told: Record | None = None) -> None:
+    async def introduce(
+        self, record: Record, told: Record | None = None, languages: tuple[str, ...] = ()
+    ) -> None:
         """Hand the box its tokens and variables. Raises `RuntimeFailure`, soon if it dies.
 
-        ``told``: what it was handed before.
+        ``told``: what it was handed before. ``languages``: whose kernels it starts ahead.
         """
         box = record.live_box
         link = GuestLink(box.run_directory)
         dead = self._tasks.spawn(self._runtime.wait(box), f"life of {box.sandbox_id}")
         asked = self._tasks.spawn(
-            _quietly(link.introduce(record, told)), f"init of {box.sandbox_id}"
+            _quietly(link.introduce(record, told, languages)), f"init of {box.sandbox_id}"
         )
         try:
             await asyncio.wait(

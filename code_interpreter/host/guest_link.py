@@ -30,15 +30,20 @@ class GuestLink:
     def __init__(self, run_directory: Path) -> None:
         self._run_directory = run_directory
 
-    async def introduce(self, record: Record, told: Record | None = None) -> None:
+    async def introduce(
+        self, record: Record, told: Record | None = None, languages: tuple[str, ...] = ()
+    ) -> None:
         """Tell envd and the gateway who they are and what variables user code gets.
 
         ``told``: what they were told before; whom there is nothing new for is not asked.
+        ``languages``: those whose kernels are to be started ahead.
         """
+        known = {} if told is None else _introductions(told)
+        said = _introductions(record, languages)
         await _all(
             self._request("POST", socket, "/init", body=body)
-            for socket, body in _introductions(record).items()
-            if told is None or body != _introductions(told)[socket]
+            for socket, body in said.items()
+            if body != known.get(socket)
         )
 
     async def prepare_for_pause(self) -> None:
@@ -125,7 +130,7 @@ async def _all(requests: Iterable[Coroutine[Any, Any, bytes]]) -> None:
         raise failures.exceptions[0] from None
 
 
-def _introductions(record: Record) -> dict[str, dict[str, object]]:
+def _introductions(record: Record, languages: tuple[str, ...] = ()) -> dict[str, dict[str, object]]:
     """By socket: what its listener is told."""
     return {
         ENVD_SOCKET: {
@@ -135,5 +140,9 @@ def _introductions(record: Record) -> dict[str, dict[str, object]]:
             "sandboxId": record.sandbox_id,
             "templateId": record.template,
         },
-        GATEWAY_SOCKET: {"envVars": dict(record.env_vars), "sandboxId": record.sandbox_id},
+        GATEWAY_SOCKET: {
+            "envVars": dict(record.env_vars),
+            "sandboxId": record.sandbox_id,
+            **({"languages": languages} if languages else {}),
+        },
     }

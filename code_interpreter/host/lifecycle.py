@@ -105,7 +105,8 @@ class Lifecycle:
     def _make_pool(self) -> Pool:
         least = self._settings.pool_size
         template = check_template(self._templates, self._settings.pool_template)
-        plan = PoolPlan(template, self.limits.defaults, least, max(least, self._settings.pool_max))
+        most, languages = max(least, self._settings.pool_max), self._settings.warm_languages
+        plan = PoolPlan(template, self.limits.defaults, least, most, languages)
         return Pool(
             plan,
             self.boxes,

@@ -42,6 +42,8 @@ class PoolPlan:
     limits: Limits
     least: int
     most: int
+    languages: tuple[str, ...] = ()
+    """Those whose kernels are started ahead, beside Python's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ class Pool:
             made = await self._boxes.make(self._plan.template, self._plan.limits)
             try:
                 record = replace(made.moved(Phase.POOLED), access_token=new_token())
-                await self._boxes.introduce(record)
+                await self._boxes.introduce(record, languages=self._plan.languages)
                 await self._registry.put(record)
             except BaseException:
                 await self._boxes.discard_shielded(made)

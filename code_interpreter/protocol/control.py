@@ -71,6 +71,7 @@ class _Wire(BaseModel):
         alias_generator=_alias,
         validate_by_name=True,
         validate_by_alias=True,
+        defer_build=True,  # clients import this for one model of it
     )
 
 
