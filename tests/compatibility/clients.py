@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests import npm
+from tests.compatibility.seen import Seen
 from tests.service import cache_directory
 
 INSTALL_SECONDS = 300
 CALLS_SECONDS = 180
 OWN_FOLDER = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one release saw: call → "ok", "absent" or what went wrong."""
-
-    client: str
-    version: str
-    calls: Mapping[str, str]
-
-    @property
-    def failures(self) -> dict[str, str]:
-        return {name: came for name, came in self.calls.items() if came not in ("ok", "absent")}
 
 
 def run_installed(environment: Mapping[str, str]) -> Seen:
@@ -49,15 +36,8 @@ def run_python(version: str, environment: Mapping[str, str]) -> Seen:
 
 def run_npm(version: str, environment: Mapping[str, str]) -> Seen:
     """With that release from npm."""
-    place = cache_directory() / f"e2b-npm-{version}"
-    if not (place / "installed").exists():
-        place.mkdir(exist_ok=True)
-        options = ["--no-audit", "--no-fund", "--silent", "--prefix", str(place)]
-        _install(["npm", "install", *options, f"e2b@{version}"])
-        (place / "installed").touch()
-    # Node looks for packages beside the script.
-    script = shutil.copy(OWN_FOLDER / "calls.mjs", place / "calls.mjs")
-    return _run("npm", ["node", str(script)], environment)
+    packages = npm.installed(f"e2b@{version}")
+    return _seen("npm", packages.run(OWN_FOLDER / "calls.mjs", {**os.environ, **environment}))
 
 
 def _install(command: list[str]) -> None:
@@ -76,5 +56,9 @@ def _run(client: str, command: list[str], environment: Mapping[str, str]) -> See
     )
     if done.returncode != 0:
         raise RuntimeError(f"{client} client: {done.stderr[-2000:]}")
-    seen = json.loads(done.stdout.splitlines()[-1])
+    return _seen(client, done.stdout)
+
+
+def _seen(client: str, printed: str) -> Seen:
+    seen = json.loads(printed.splitlines()[-1])
     return Seen(client, seen["version"], seen["calls"])

@@ -6,10 +6,13 @@ import hashlib
 import re
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from e2b import CommandExitException, PtySize, Sandbox, SandboxException
+
+from tests.terminal import Screen
 
 
 class Terminal:
@@ -28,19 +31,24 @@ class Terminal:
             box.pty.create(PtySize(*size), **options) if pid is None else box.pty.connect(pid)
         )
         self.pid = self.handle.pid
-        self.output = b""
+        self.screen = Screen(*size)
         self.error: Exception | None = None
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
         try:
-            self.handle.wait(on_pty=self._add)
+            self.handle.wait(on_pty=self.screen.feed)
         except Exception as error:
             self.error = error
 
-    def _add(self, data: bytes) -> None:
-        self.output += data
+    @property
+    def output(self) -> bytes:
+        return self.screen.output
+
+    def resize(self, rows: int, columns: int) -> None:
+        self.screen.resize(rows, columns)
+        self.box.pty.resize(self.pid, PtySize(rows, columns))
 
     def send(self, text: str) -> None:
         self.box.pty.send_stdin(self.pid, text.encode())
@@ -149,38 +157,74 @@ def test_input_of_the_wrong_kind(box: Sandbox) -> None:
     plain.kill()
 
 
-def test_vim(box: Sandbox) -> None:
-    if box.commands.run("command -v vim || true").stdout == "":
-        pytest.skip("this machine's /usr, which sandboxes are given, has no vim")
-    terminal = Terminal(box)
-    terminal.send("vim -u NONE edited.txt\n")
-    terminal.expect(r"\x1b\[\?1049h")
-    terminal.send("ihello from vim\x1b")
-    time.sleep(0.3)
+PROMPT = r"^user@\S+:\S+\$$"
+
+
+@pytest.fixture
+def terminal(box: Sandbox) -> Iterator[Terminal]:
+    """One with a prompt, which has to be there again in the end."""
+    made = Terminal(box)
+    made.screen.until(PROMPT)
+    yield made
+    made.screen.until(PROMPT)
+    made.send("exit\n")
+    made.end()
+
+
+def test_vim(box: Sandbox, terminal: Terminal, place: str) -> None:
+    terminal.send(f"clear; vim -u NONE {place}/edited.txt\n")
+    terminal.screen.until(r"\A\n(~\n){22}.*\[New")
+    terminal.send("ifirst line\nsecond line\x1b")
+    terminal.screen.until(r"\Afirst line\nsecond line\n~")
+    terminal.resize(12, 40)
+    terminal.screen.until(r"\Afirst line\nsecond line\n(~\n){9}")
+    terminal.send("ggdd:set number\n")
+    terminal.screen.until(r"\A +1 second line\n~")
     terminal.send(":wq\n")
-    terminal.expect(r"\x1b\[\?1049l")
-    terminal.send("exit\n")
-    terminal.end()
-    assert box.files.read("edited.txt") == "hello from vim\n"
+    terminal.screen.until(PROMPT)
+    assert box.files.read(f"{place}/edited.txt") == "second line\n"
 
 
-def test_top(box: Sandbox) -> None:
-    terminal = Terminal(box)
-    terminal.send("top\n")
-    terminal.expect(r"PID\s+.*USER")
+def test_top(box: Sandbox, terminal: Terminal) -> None:
+    sleeper = box.commands.run("exec -a dozer sleep 100", background=True)
+    terminal.send("top -c -d 0.5\n")
+    terminal.screen.until(rf"\Atop - .*[\s\S]*PID\s+USER[\s\S]*{sleeper.pid}\s+user.*dozer")
+    terminal.resize(10, 100)
+    terminal.screen.until(r"\Atop - (.*\n){6,}.*COMMAND")
+    sleeper.kill()
+    terminal.screen.until_gone(r"dozer")
     terminal.send("q")
-    terminal.expect(r"\[K\S*\$ $")
-    terminal.send("echo after-$((1+1)); exit\n")
-    terminal.expect(r"after-2\r\n")
-    terminal.end()
 
 
-def test_tmux(box: Sandbox) -> None:
-    if box.commands.run("command -v tmux || true").stdout == "":
-        pytest.skip("this machine's /usr, which sandboxes are given, has no tmux")
-    terminal = Terminal(box)
-    terminal.send("tmux new-session 'echo in-tmux-$((1+1)); sleep 1'\n")
-    terminal.expect("in-tmux-2")
-    terminal.expect(r"\[exited\]")
-    terminal.send("exit\n")
-    terminal.end()
+def test_htop(terminal: Terminal) -> None:
+    terminal.send("htop\n")
+    terminal.screen.until(r"Tasks:.*[\s\S]*PID.USER[\s\S]*F1Help.*F10Quit")
+    terminal.send("\x1b[21~")  # F10
+
+
+def test_tmux(box: Sandbox, terminal: Terminal) -> None:
+    """Two panes, in the lower of which htop is; left and come back to."""
+    terminal.send("clear; tmux new-session -s work\n")
+    terminal.screen.until(r"^\[work\] 0:bash\*")
+    terminal.send("echo upper-$((1+1))\n")
+    terminal.screen.until("^upper-2$")
+    terminal.send('\x02"')
+    terminal.screen.until(r"^─{10,}")
+    terminal.send("htop\n")
+    terminal.screen.until(r"^upper-2$[\s\S]*^─{10,}[\s\S]*F10Quit")
+    terminal.resize(40, 120)
+    terminal.screen.until(r"^─{100,}[\s\S]*F10Quit")
+    terminal.send("\x02d")
+    terminal.screen.until(r"\[detached \(from session work\)\]")
+    terminal.send("tmux attach -t work\n")
+    terminal.screen.until(r"^upper-2$[\s\S]*F10Quit")
+    box.commands.run("tmux kill-server")
+    terminal.screen.until(r"\[server exited|\[exited\]|server exited")
+
+
+def test_a_pager(terminal: Terminal) -> None:
+    terminal.send("seq 1000 | less\n")
+    terminal.screen.until(r"\A1\n2\n3\n[\s\S]*^23\n:")
+    terminal.send("G")
+    terminal.screen.until(r"^1000\n\(END\)")
+    terminal.send("/^50$\nq")

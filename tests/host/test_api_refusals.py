@@ -66,6 +66,23 @@ def test_unknown_routes(http: httpx.Client, method: str, path: str) -> None:
     check_error(http.request(method, path), 404, path)
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/snapshots"),
+        ("POST", "/sandboxes/i123/snapshots"),
+        ("PUT", "/sandboxes/i123/no-such"),
+        ("DELETE", "/templates/mine"),
+        ("POST", "/v3/templates"),
+        ("GET", "/volumes"),
+        ("POST", "/secrets"),
+    ],
+)
+def test_what_e2b_has_and_this_host_does_not(http: httpx.Client, method: str, path: str) -> None:
+    """Not 404: clients would take that for a sandbox or a snapshot that is not there."""
+    check_error(http.request(method, path), 501, f"does not offer {method} {path}")
+
+
 def test_wrong_method(http: httpx.Client) -> None:
     check_error(http.put("/v2/sandboxes"), 405)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
@@ -13,6 +14,11 @@ from starlette.responses import Response
 from code_interpreter.host.errors import HostError
 from code_interpreter.protocol.control import ErrorBody
 
+_OF_E2B = re.compile(
+    r"/(v2/)?sandboxes/[^/]+/[^/]+|/snapshots\b|/(v\d/)?templates(/|$)"
+    r"|/(volumes|volumecontent|secrets|api-keys|access-tokens)(/|$)"
+)
+"""What E2B's API has. Clients take 404 there for a sandbox, or a file, that does not exist."""
 _log = logging.getLogger(__name__)
 
 
@@ -59,10 +65,13 @@ def _describe(problem: Mapping[str, object]) -> str:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = str(error.detail)
-    if error.status_code == 404:
-        detail = f"there is no {request.method} {request.url.path[:200]} here"
-    return error_response(error.status_code, detail, headers=error.headers)
+    status, detail = error.status_code, str(error.detail)
+    if status == 404:
+        asked = f"{request.method} {request.url.path[:200]}"
+        detail = f"there is no {asked} here"
+        if _OF_E2B.match(request.url.path):
+            status, detail = 501, f"this host does not offer {asked}"
+    return error_response(status, detail, headers=error.headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
