@@ -33,7 +33,7 @@ from code_interpreter.envd.state import State
 from code_interpreter.envd.tree import Tree
 from code_interpreter.envd.unpacking import Unpacked, unpack
 from code_interpreter.guest.users import User
-from code_interpreter.protocol.archives import BadArchive, Excludes
+from code_interpreter.protocol.archives import CHUNK, BadArchive, Excludes
 
 STALL = 120.0
 """Seconds that a client may send nothing in the middle of an archive."""
@@ -83,15 +83,21 @@ class Archives:
 
 
 async def _next(body: AsyncIterator[bytes]) -> bytes:
-    """The next piece that is not empty; ``b""`` at the end. Raises `Refused`."""
-    try:
-        async with asyncio.timeout(STALL):
-            async for piece in body:
-                if piece:
-                    return piece
-    except TimeoutError as error:
-        raise Refused(408, f"nothing came for {STALL:.0f} seconds") from error
-    return b""
+    """The next `CHUNK` or so, as the way to the thread takes long; ``b""`` at the end.
+
+    Raises `Refused`.
+    """
+    gathered = bytearray()
+    while len(gathered) < CHUNK:
+        try:
+            async with asyncio.timeout(STALL):
+                piece = await anext(body, None)
+        except TimeoutError as error:
+            raise Refused(408, f"nothing came for {STALL:.0f} seconds") from error
+        if piece is None:
+            break
+        gathered += piece
+    return bytes(gathered)
 
 
 class _Packed(StreamingResponse):

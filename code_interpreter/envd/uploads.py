@@ -155,14 +155,44 @@ async def _json(request: Request) -> ComposeBody:
 
 
 async def _write(descriptor: int, pieces: AsyncIterator[bytes], path: str) -> None:
+    """Nothing is written any more when this returns, whatever way it does."""
+    writer = _Writer(descriptor, path)
     gathered = bytearray()
-    async for piece in pieces:
-        gathered += piece
-        if len(gathered) >= GATHERED:
-            await asyncio.to_thread(_write_all, descriptor, gathered, path)
-            gathered = bytearray()
-    if gathered:
-        await asyncio.to_thread(_write_all, descriptor, gathered, path)
+    try:
+        async for piece in pieces:
+            gathered += piece
+            if len(gathered) >= GATHERED:
+                await writer.write(gathered)
+                gathered = bytearray()
+        await writer.write(gathered)
+        await writer.done()
+    finally:
+        await writer.leave()
+
+
+class _Writer:
+    """Writes in a thread, one piece while the next one comes."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._work: asyncio.Task[None] | None = None
+
+    async def write(self, data: bytearray) -> None:
+        """Returns when the piece before it is written. Raises OSError of either."""
+        await self.done()
+        work = asyncio.to_thread(_write_all, self._descriptor, data, self._path)
+        self._work = asyncio.create_task(work)
+
+    async def done(self) -> None:
+        if self._work is not None:
+            await asyncio.shield(self._work)
+
+    async def leave(self) -> None:
+        """A thread cannot be cancelled, and has the descriptor: wait for it."""
+        if self._work is not None:
+            await asyncio.wait([self._work])
+            self._work.exception()
 
 
 def _write_all(descriptor: int, data: bytes | bytearray, path: str) -> None:

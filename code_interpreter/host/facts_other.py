@@ -6,7 +6,9 @@ import ctypes
 import shutil
 from pathlib import Path
 
+from code_interpreter.host import own_sudo
 from code_interpreter.host.facts import Fact, Standing, ok, read
+from code_interpreter.host.ids import IdKind, id_grant
 from code_interpreter.host.templates import resources
 
 _SYS_LANDLOCK_CREATE_RULESET = 444
@@ -27,6 +29,21 @@ def tools() -> Fact:
         return ok(name, f"all {len(wanted)} packages of template/debian-packages.txt")
     remedy = "sudo apt-get install " + " ".join(absent)
     return Fact(name, Standing.LIMITED, f"missing: {', '.join(absent)}", remedy)
+
+
+def sudo() -> Fact:
+    """Of sandboxes: where the host is not root, theirs is a copy; see `own_sudo`."""
+    name, kind = "sudo in sandboxes", id_grant().kind
+    if kind is IdKind.ALL:
+        return ok(name, "this machine's")
+    reason = own_sudo.problem()
+    if reason is not None:
+        detail, _, remedy = reason.partition(": ")
+        return Fact(name, Standing.LIMITED, detail, f"sudo {remedy}")
+    if kind is IdKind.SINGLE:
+        detail = "to root only, which user is another name of there"
+        return Fact(name, Standing.LIMITED, detail, "as for user ids")
+    return ok(name, "a copy of this machine's, which belongs to the sandboxes' root")
 
 
 def has(program: str) -> bool:

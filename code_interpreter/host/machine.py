@@ -48,7 +48,7 @@ def examine(directory: Path) -> tuple[Section, ...]:
                 facts_limits.swap(),
             ),
         ),
-        Section("inside", (facts_other.tools(),)),
+        Section("inside", (facts_other.tools(), facts_other.sudo())),
         Section(
             "of no use yet",
             (facts_other.landlock(), facts_other.kvm(), facts_other.criu()),

@@ -20,7 +20,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from code_interpreter.host.ids import id_grant
+from code_interpreter.host import own_sudo
+from code_interpreter.host.ids import IdKind, id_grant
 from code_interpreter.host.runtimes.base import TemplateMissing
 
 NAMES = ("base", "code-interpreter-v1")
@@ -117,6 +118,10 @@ class TemplateStore:
         unfinished.mkdir()
         try:
             await _make_local(unfinished / "local", progress)
+            if id_grant().kind is not IdKind.ALL:
+                one_account = id_grant().kind is IdKind.SINGLE
+                etc = unfinished / "root" / "etc"
+                own_sudo.install(unfinished / "local", etc, one_account=one_account)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -138,6 +143,8 @@ def _digest() -> str:
     digest = hashlib.sha256()
     for item in ("3", sys.version, str(base_python()), id_grant().kind):
         digest.update(item.encode())
+    if id_grant().kind is not IdKind.ALL:
+        digest.update(Path(own_sudo.__file__).read_bytes() + str(own_sudo.problem()).encode())
     for path in sorted(sources.rglob("*")):
         if path.is_file():
             digest.update(str(path.relative_to(sources)).encode() + b"\0" + path.read_bytes())

@@ -202,7 +202,7 @@ def _(cli: Cli) -> None:
         terminal.type("iwritten in vim\x1b")
         terminal.screen.until(r"\Awritten in vim$")
         terminal.type(":wq\r")
-        terminal.screen.until_gone(r"^~$")
+        terminal.screen.until(PROMPT)
         terminal.type("cat note.txt; exit\r")
         terminal.screen.until(r"^written in vim$")
         assert terminal.end() == 0

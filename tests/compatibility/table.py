@@ -44,8 +44,12 @@ def _row(first: str, cells: Sequence[str]) -> str:
 
 def _reasons(columns: Sequence[Seen]) -> list[str]:
     reasons = [
-        f"- {column.client} {column.version}, {name}: `{reason.replace('`', ' ')}`"
+        f"- {column.client} {column.version}, {name}: `{_in_one_line(reason)}`"
         for column in columns
         for name, reason in column.failures.items()
     ]
     return ["", "## What does not work", "", *reasons] if reasons else []
+
+
+def _in_one_line(reason: str) -> str:
+    return " ".join(reason.replace("`", " ").split())
