@@ -166,6 +166,9 @@ def _not_started(error: OSError, command: Command) -> ConnectError:
     if error.errno == errno.E2BIG:
         reason = "its arguments and variables are too long"
         return ConnectError(Code.INVALID_ARGUMENT, f"'{command.cmd}' cannot be started: {reason}")
+    if error.errno == errno.EAGAIN:
+        reason = "the sandbox has as many processes and threads as it may have"
+        return ConnectError(Code.RESOURCE_EXHAUSTED, f"'{command.cmd}' not started: {reason}")
     return ConnectError(Code.INTERNAL, f"'{command.cmd}' could not be started: {reason}")
 
 

@@ -34,7 +34,7 @@ from code_interpreter.directories import OnProgress, Tally, leads_out, unpack
 from code_interpreter.protocol.archives import BadArchive, Excludes
 from tests.service import Service
 
-BIG = 300 * 1024 * 1024
+BIG = 160 * 1024 * 1024
 GROWTH = 48 * 1024 * 1024
 
 

@@ -16,6 +16,7 @@ from e2b import (
     InvalidArgumentException,
     NotEnoughSpaceException,
     NotFoundException,
+    RateLimitException,
     Sandbox,
     SandboxException,
     SandboxNotRunningException,
@@ -128,6 +129,20 @@ def test_a_full_disk(sandbox: Sandbox) -> None:
     sandbox.commands.run("sudo rm filler big")
     sandbox.files.write("small", "fits again")
     assert sandbox.files.read("small") == "fits again"
+
+
+@pytest.mark.timeout(120)
+def test_as_many_processes_as_there_may_be(sandbox: Sandbox) -> None:
+    filled = "for n in $(seq 5000); do sleep 300 & done 2>/dev/null"
+    sandbox.commands.run(f"({filled}) >/dev/null & sleep 3", timeout=60, background=True)
+
+    def run_on() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            sandbox.commands.run("true")
+
+    with pytest.raises(RateLimitException, match="as many processes and threads as it may have"):
+        run_on()
 
 
 def test_a_sandbox_that_was_killed(service: Service) -> None:
