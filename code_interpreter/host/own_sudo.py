@@ -13,6 +13,7 @@ from pathlib import Path
 
 PROGRAM = Path("/usr/bin/sudo")
 _PLUGINS = (Path("/usr/libexec/sudo"), Path("/usr/lib/sudo"))
+_NAMES = ("sudoers_policy", "sudoers_io", "sudoers_audit")
 _INSIDE = "/usr/local/libexec/sudo"
 
 
@@ -42,17 +43,15 @@ def install(local: Path, etc: Path, *, one_account: bool) -> None:
     shutil.copyfile(PROGRAM, program)
     program.chmod(0o4755)
     shutil.copytree(plugins, local / "libexec" / "sudo", symlinks=True)
-    (etc / "sudo.conf").write_text(
-        "".join(
-            f"Plugin {name} {_INSIDE}/sudoers.so\n"
-            for name in ("sudoers_policy", "sudoers_io", "sudoers_audit")
-        )
-    )
-    if one_account:  # which has no right to change its groups
+    # One account can neither become another to read a file nor change its groups.
+    options = " sudoers_mode=0400" if one_account else ""
+    lines = [f"Plugin {name} {_INSIDE}/sudoers.so{options}\n" for name in _NAMES]
+    (etc / "sudo.conf").write_text("".join(lines))
+    if one_account:
         sudoers = etc / "sudoers"
         sudoers.chmod(0o600)
         sudoers.write_text(sudoers.read_text() + "Defaults preserve_groups\n")
-        sudoers.chmod(0o440)
+        sudoers.chmod(0o400)
 
 
 def _plugins() -> Path | None:
