@@ -31,7 +31,15 @@ NAMESPACES = (
     | syscalls.CLONE_NEWCGROUP
 )
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_HIDDEN_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug")
+_HIDDEN_FILES = (
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+)
 _HIDDEN_FILES_WRITE = ("/proc/sysrq-trigger",)
 # What names other boxes' disks is hidden, too.
 _HIDDEN_DIRECTORIES = (
@@ -39,7 +47,10 @@ _HIDDEN_DIRECTORIES = (
     "/sys/class/block",
     "/sys/dev/block",
     "/sys/devices/virtual/block",
+    "/sys/devices/virtual/powercap",
     "/proc/acpi",
+    "/proc/asound",
+    "/proc/pressure",
     "/proc/scsi",
     "/sys/firmware",
     "/sys/kernel",

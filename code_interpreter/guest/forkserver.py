@@ -39,7 +39,8 @@ from code_interpreter.protocol.boxes import DATA, FULL_RANGE, PID_FILE, BoxReque
 
 _MESSAGE = 1 << 20
 _BACKLOG = 512
-SUPERVISOR_OOM_SCORE = "-900"
+SUPERVISOR_OOM_SCORE = "0"
+"""No less: what root writes here is also how low every process of the box may go itself."""
 
 
 class ForkServer:

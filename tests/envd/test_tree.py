@@ -26,6 +26,7 @@ from code_interpreter.guest.users import User, current_user
 
 SECRET = "canary-of-the-supervisors"
 ATTEMPTS = {"read": 50_000, "write": 20_000, "list": 10_000, "make": 10_000, "remove": 10_000}
+ATTEMPTS["watch"] = 5000
 ATTEMPTS["move"] = 1000  # a file system may write a file out before another takes its place
 
 
@@ -265,6 +266,10 @@ def _try(world: World, path: str, kind: str, number: int) -> object:
             names = tuple(entry.name for entry in world.files.list(path, 2))
             assert "deep" not in names
             return names
+        case "watch":
+            watch = world.files.watch(path, True)
+            assert "deep" not in watch._directories.values()
+            watch._inotify.close()
         case "make":
             world.files.make_directory(f"{path}/{number}", world.user)
         case "move":

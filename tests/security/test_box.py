@@ -107,9 +107,8 @@ def test_secrets_of_the_host_are_nowhere(box: Sandbox, service: Service) -> None
     assert key not in _run(
         box, "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' ' '"
     )
-    found = _run(
-        box, f"grep -rsl {key} /etc /opt /run /tmp /home /root /usr/local/etc /var 2>/dev/null"
-    )
+    places = "/etc /opt/*/code_interpreter /opt/*/kernels /run /tmp /home /root /usr/local/etc /var"
+    found = _run(box, f"grep -rsl {key} {places} 2>/dev/null")
     assert found == ""
 
 
@@ -354,6 +353,19 @@ def test_memory_bomb_ends_the_bomber_alone(service: Service) -> None:
         assert box.commands.run("echo alive").stdout == "alive\n"
     finally:
         box.kill()
+
+
+def test_nothing_of_what_goes_on_outside_is_shown(box: Sandbox) -> None:
+    for path in ("/proc/interrupts", "/proc/key-users", "/proc/keys", "/proc/timer_list"):
+        assert _run(box, f"cat {path}").strip() == "" or "No such" in _run(box, f"cat {path}")
+    for path in ("/proc/pressure", "/sys/kernel", "/sys/fs", "/sys/block", "/sys/firmware"):
+        assert _run(box, f"ls {path}") == ""
+
+
+def test_user_code_is_the_first_to_go_when_memory_runs_out(box: Sandbox) -> None:
+    assert _run(box, "cat /proc/self/oom_score_adj") == "500\n"
+    for score in (-1, -900, -1000):
+        assert "denied" in _run(box, f"echo {score} > /proc/self/oom_score_adj")
 
 
 def test_no_core_dumps(box: Sandbox) -> None:
