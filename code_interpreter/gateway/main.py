@@ -41,7 +41,7 @@ async def _serve(config: GuestConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    gateway = _make_gateway(config)
+    gateway = make_gateway(config, zmq.Context())
     listener = listening_socket(config.listen_fd, config.listen_path)
     listener.setblocking(False)
     server = HTTPServer(make_application(gateway), max_body_size=MAX_BODY_BYTES)
@@ -52,13 +52,14 @@ async def _serve(config: GuestConfig) -> None:
     await gateway.close()
 
 
-def _make_gateway(config: GuestConfig) -> Gateway:
+def make_gateway(config: GuestConfig, sockets: zmq.Context[zmq.Socket[bytes]]) -> Gateway:
+    """One that has not been started; ``sockets`` is where those to its kernels are made."""
     starter = None
     if config.kernel_starter_fd is not None:
         starter = KernelStarter(config.kernel_starter_fd)
     place = Place.of(config)
     machinery = Machinery(
-        place, zmq.Context(), starter, SandboxEnvironment(), lambda: gateway.save(), AwakeClock()
+        place, sockets, starter, SandboxEnvironment(), lambda: gateway.save(), AwakeClock()
     )
     ledger = Ledger(Path(config.state_directory))
     languages = Languages(Path(config.jupyter_path))

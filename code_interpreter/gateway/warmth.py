@@ -1,52 +1,157 @@
 """What the gateway goes through once so that its forks find everything in memory and in use.
 
-Memory that is written after a fork is a copy of its own; what is made before is shared.
+Memory that is written after a fork is a copy of its own; what is made before is shared. So a
+whole gateway serves a client here, with a kernel that is forked for it, and ends: no thread,
+process or file of it is left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import json
+import os
+import signal
 import socket
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
 
 import zmq
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
 
-from code_interpreter.gateway.main import make_application
+from code_interpreter.gateway.main import make_application, make_gateway
+from code_interpreter.guest.config import GuestConfig
+from code_interpreter.protocol.executions import PATH, SUBPROTOCOL, Execute
 
-DEADLINE = 10.0
-"""Seconds for one request."""
-TIMES = 30
+DEADLINE = 20.0
+"""Seconds for all of it; a machine too busy for that goes on without."""
+TIMES = 10
 """Python rewrites code (its counters and caches) for a while until it lets it be."""
+_KERNELS = "kernel_start"
+"""The module that makes a kernel of this process; without it there is none."""
 
 
 def warm_up() -> None:
-    """Answer requests over a pair of sockets; no thread, kernel or file is made."""
-    for _ in range(TIMES):
-        asyncio.run(_answer_once())
-    _make_annotations()
+    """Call it in a process with one thread, after the kernels' own warm-up."""
+    with tempfile.TemporaryDirectory() as directory:
+        if _KERNELS not in sys.modules:
+            asyncio.run(_serve(Path(directory), None))
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        init = os.fork()
+        if init == 0:
+            _be_init(theirs)
+        theirs.close()
+        try:
+            asyncio.run(_serve(Path(directory), ours.detach()))
+        finally:
+            os.kill(init, signal.SIGKILL)  # has ended already, if all went well
+            os.waitpid(init, 0)
 
 
-def _make_annotations() -> None:
-    """pyzmq looks at them whenever it sets an option, in kernels too.
-
-    A class has none until it is asked; getting them writes to it and to all its subclasses.
-    """
-    for kind in (zmq.Context, zmq.Socket):
-        for each in kind.__mro__:
-            getattr(each, "__annotations__", None)
+# --- the gateway ------------------------------------------------------------------------
 
 
-async def _answer_once() -> None:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    server = HTTPServer(make_application(None))
-    server.handle_stream(IOStream(theirs), ("sandbox", 0))
-    loop = asyncio.get_running_loop()
-    request = b"GET /health HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"
-    with ours:
+async def _serve(directory: Path, starter: int | None) -> None:
+    config = GuestConfig(
+        isolated=False,
+        home=str(directory),
+        state_directory=str(directory),
+        jupyter_path=str(Path(__file__).parents[2]),
+        kernel_starter_fd=starter,
+    )
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(directory / "socket"))
+    listener.listen()
+    listener.setblocking(False)
+    context = zmq.Context()
+    gateway = make_gateway(config, context)
+    server = HTTPServer(make_application(gateway))
+    server.add_sockets([listener])
+    try:
         async with asyncio.timeout(DEADLINE):
-            await loop.sock_sendall(ours, request)
-            while await loop.sock_recv(ours, 4096):
-                pass
-    await server.close_all_connections()
+            await _be_client(directory / "socket", with_kernel=starter is not None)
+    except TimeoutError:
+        print("the gateway's warm-up took too long", file=sys.stderr, flush=True)
+    finally:
+        server.stop()
+        await gateway.close()
+        await server.close_all_connections()
+        context.destroy(linger=0)
+
+
+# --- its client -------------------------------------------------------------------------
+
+
+async def _be_client(path: Path, *, with_kernel: bool) -> None:
+    for _ in range(TIMES):
+        await _post(path, "/init", {"envVars": {}, "sandboxId": "none"})
+    if not with_kernel:
+        return
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(_opening_handshake())
+    await reader.readuntil(b"\r\n\r\n")
+    for number in range(TIMES):
+        message = Execute(execution_id=f"warm-{number}", code="print(1)\n1 + 1")
+        writer.write(_text_frame(message.model_dump_json().encode()))
+        await reader.readuntil(b'"end_of_execution"')
+    writer.close()
+    await writer.wait_closed()
+
+
+async def _post(path: Path, place: str, body: object) -> None:
+    content = json.dumps(body).encode()
+    head = f"POST {place} HTTP/1.1\r\nHost: sandbox\r\nContent-Length: {len(content)}\r\n"
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(f"{head}Connection: close\r\n\r\n".encode() + content)
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+
+def _opening_handshake() -> bytes:
+    """RFC 6455, 4.1."""
+    lines = (
+        f"GET {PATH} HTTP/1.1",
+        "Host: sandbox",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: d2FybS13YXJtLXdhcm0hIQ==",
+        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+def _text_frame(content: bytes) -> bytes:
+    """Masked with zeros, RFC 6455, 5.2."""
+    return struct.pack("!BBHI", 0x81, 0xFE, len(content), 0) + content
+
+
+# --- its init ---------------------------------------------------------------------------
+
+
+def _be_init(line: socket.socket) -> NoReturn:
+    """What init is to a gateway, for one kernel."""
+    try:
+        os.closerange(3, line.fileno())
+        os.closerange(line.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        request = json.loads(line.recv(1 << 20))
+        kernel = os.fork()
+        if kernel == 0:
+            os.setsid()
+            os.environ.clear()
+            os.environ.update(request["env"])
+            os.chdir(request["cwd"])
+            line.close()
+            importlib.import_module(_KERNELS).kernel_main(
+                request["connection"], request["cwd"], request["env"]
+            )
+        line.send(json.dumps({"request": request["request"], "pid": kernel}).encode())
+        os.waitpid(kernel, 0)
+        line.send(json.dumps({"exited": kernel, "exit_code": 0}).encode())
+    finally:
+        os._exit(0)
