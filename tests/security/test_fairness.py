@@ -7,6 +7,7 @@ this machine may be busy with other things.
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -91,25 +92,32 @@ def _questions(
 def test_others_hardly_notice(
     name: str, service: Service, attacked: Sandbox, neighbour: Sandbox
 ) -> None:
-    swapped = psutil.swap_memory().used
+    swapped, room = psutil.swap_memory().used, _room_for_others()
     with httpx.Client(timeout=20, trust_env=False) as client:
         questions = _questions(service, client, attacked, neighbour)
         with watching(questions) as before:
             time.sleep(BASELINE_SECONDS)
         with watching(questions) as during:
             handle = attacked.run_code(ATTACKS[name], background=True, timeout=60)
+            handle.close()  # a flood is to reach the host, and not to keep this process busy
             time.sleep(ATTACK_SECONDS)
-    _check_usable(attacked, handle)
+    _check_usable(attacked, attacked.attach_execution(handle.id))
     assert psutil.swap_memory().used <= swapped + 64 * MIB
     with httpx.Client(timeout=20, trust_env=False) as client:
         with watching(_questions(service, client, attacked, neighbour)) as after:
             time.sleep(BASELINE_SECONDS)
-    _compare(before, during, after)
+    _compare(before, during, after, room)
 
 
-def _compare(before: Latencies, during: Latencies, after: Latencies) -> None:
+def _room_for_others() -> float:
+    """A machine that has more to do than it has cores gets that much more time, up to 4."""
+    cores = os.cpu_count() or 1
+    return min(max(1.0, os.getloadavg()[0] / cores), 4.0)
+
+
+def _compare(before: Latencies, during: Latencies, after: Latencies, room: float) -> None:
     for name, taken in during.taken.items():
-        bound = max(PROMPT, FACTOR * before.worst(name), FACTOR * after.worst(name))
+        bound = room * max(PROMPT, FACTOR * before.worst(name), FACTOR * after.worst(name))
         assert during.worst(name) <= bound, (name, before.taken[name], taken)
 
 
