@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from code_interpreter import embedded
 from code_interpreter import link as links
 from code_interpreter.course import Course
 from code_interpreter.errors import SandboxException
@@ -141,6 +142,14 @@ class Connection:
         self._reader.start()
 
     def _connect(self, timeout: float | None) -> ClientConnection:
+        try:
+            return self._dial(timeout)
+        except links.NOBODY_THERE:
+            if not embedded.revive(self._link.url):
+                raise
+        return self._dial(timeout)
+
+    def _dial(self, timeout: float | None) -> ClientConnection:
         websocket: ClientConnection = connect(
             self._link.websocket_url, open_timeout=timeout, **self._link.websocket_options()
         )

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from code_interpreter import embedded
 from code_interpreter import link as links
 from code_interpreter.course import Course
 from code_interpreter.errors import SandboxException
@@ -129,6 +130,14 @@ class AsyncConnection:
         )
 
     async def _connect(self, open_timeout: float | None) -> ClientConnection:
+        try:
+            return await self._dial(open_timeout)
+        except links.NOBODY_THERE:
+            if not await asyncio.to_thread(embedded.revive, self._link.url):
+                raise
+        return await self._dial(open_timeout)
+
+    async def _dial(self, open_timeout: float | None) -> ClientConnection:
         websocket = await connect(
             self._link.websocket_url, open_timeout=open_timeout, **self._link.websocket_options()
         )

@@ -105,6 +105,35 @@ async def prepare(*options: Mapping[str, object]) -> None:
         await asyncio.to_thread(find_or_start)
 
 
+def revive(url: str) -> bool:
+    """Start the host of this user again if it answered at ``url`` and has crashed.
+
+    Its sandboxes live on, and the next host takes them over. False: there was nothing to
+    do. Raises `EmbeddedHostException`. Blocks while the host starts.
+    """
+    directory = data_directory()
+    crashed = _read(directory)
+    if crashed is None or not crashed.embedded or crashed.url != url:
+        return False
+    with _starting:
+        if find(directory) is not None:
+            return False
+        host = _start(directory)
+    if host.url != url:
+        raise EmbeddedHostException(
+            f"the host on this machine crashed, and its port was taken: it runs at {host.url} "
+            f"now, where Sandbox.connect finds the sandboxes that were at {url}"
+        )
+    return True
+
+
+def keep_alive(url: str) -> None:
+    """`revive`, for a price that can be paid before each call: one look at a process."""
+    known = _known
+    if known is not None and known[2].url == url and not _is_alive(known[2].pid):
+        revive(url)
+
+
 def find(directory: Path) -> HostFile | None:
     """The host that runs on this data directory; None if there is none."""
     global _known
@@ -119,13 +148,17 @@ def _remembered(directory: Path) -> HostFile | None:
     """The host that was found before, if its file is the same and its process is alive."""
     if _known is None or _known[0] != directory or _known[1] != _stamp(directory):
         return None
+    return _known[2] if _is_alive(_known[2].pid) else None
+
+
+def _is_alive(pid: int) -> bool:
     try:
-        os.kill(_known[2].pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return None
+        return False
     except PermissionError:
         pass
-    return _known[2]
+    return True
 
 
 def _stamp(directory: Path) -> tuple[int, int]:

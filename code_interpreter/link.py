@@ -46,6 +46,8 @@ _REFUSES_WEBSOCKETS = frozenset(
         HTTPStatus.NOT_IMPLEMENTED,
     }
 )
+NOBODY_THERE = (ConnectionError, ws.InvalidMessage)
+"""How an attempt to connect ends where no server is, or where it dies meanwhile."""
 _GONE = "was not found"
 """What the edge says of a sandbox that it does not have."""
 

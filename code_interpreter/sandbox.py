@@ -21,6 +21,8 @@ from e2b import (
 from e2b import Sandbox as BaseSandbox
 from e2b.api.client_sync import get_transport
 from e2b.sandbox.main import SandboxOpts
+from e2b.sandbox_sync.commands.command import Commands
+from e2b.sandbox_sync.commands.pty import Pty
 
 from code_interpreter import contexts, embedded
 from code_interpreter.cell import Cell, check_execution_id, make_cell
@@ -182,6 +184,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
     @property
     def files(self) -> Files:
         """Files of the sandbox: E2B's calls, and whole directories up and down."""
+        self._keep_host_alive()
         if self._files is None:
             config = self.connection_config
             self._files = Files(self.envd_api_url, self._envd_version, config, self._envd_api)
@@ -189,6 +192,18 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
 
     if TYPE_CHECKING:
         connect: _Connect
+
+    @property
+    def commands(self) -> Commands:
+        """Commands in the sandbox."""
+        self._keep_host_alive()
+        return super().commands
+
+    @property
+    def pty(self) -> Pty:
+        """Terminals in the sandbox."""
+        self._keep_host_alive()
+        return super().pty
 
     @overload
     def run_code(
@@ -423,8 +438,13 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
                 raise SandboxKilledException from error
             raise
 
+    def _keep_host_alive(self) -> None:
+        """For calls of the base SDK, which would not know how to start the host again."""
+        embedded.keep_alive(Link.to(self).url)
+
     def _ask(self, request: contexts.ContextRequest, request_timeout: float | None = None) -> Any:
         timeout = self._request_timeout(request_timeout)
+        self._keep_host_alive()
         try:
             return contexts.read(self._client.request(**request.arguments(Link.to(self), timeout)))
         except httpx.TimeoutException as late:

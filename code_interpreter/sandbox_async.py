@@ -439,6 +439,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
     async def _ask(
         self, request: contexts.ContextRequest, request_timeout: float | None = None
     ) -> Any:
+        await asyncio.to_thread(embedded.keep_alive, Link.to(self).url)
         timeout = self._request_timeout(request_timeout)
         try:
             return contexts.read(

@@ -45,11 +45,11 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("CODE_INTERPRETER_DATA_DIR", str(directory))
     monkeypatch.setenv("CODE_INTERPRETER_RUNTIME", "process")
     yield directory
-    _stop(directory)
+    stop_embedded(directory)
     shutil.rmtree(parent)
 
 
-def _stop(directory: Path) -> None:
+def stop_embedded(directory: Path) -> None:
     host = embedded._read(directory)
     if host is None:
         return
