@@ -24,7 +24,7 @@ from code_interpreter.protocol.boxes import PID_FILE
 from tests.host.running import RunningHost, data_directory
 from tests.service import mounts_below, shared_templates
 
-CLEAN_DEADLINE = 30.0
+CLEAN_DEADLINE = 120.0
 """Seconds until nothing may be left of sandboxes that have ended."""
 MORE_DESCRIPTORS = 12
 """Of the host: connections that idle."""
