@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,18 @@ _EXPORT = re.compile(r"export (E2B_[A-Z_]+)=(\S+)")
 class RunningHost:
     """One `serve`; its output is in files, so that it never waits for a reader."""
 
-    def __init__(self, data: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
+    ) -> None:
+        """``before``: the command that runs the host's, if any."""
         self.data = data
         self._options = options
         self._out, self._err = data.with_suffix(".out"), data.with_suffix(".err")
-        command = [sys.executable, "-m", "code_interpreter.cli.main", "serve"]
+        command = [*before, sys.executable, "-m", "code_interpreter.cli.main", "serve"]
         command += ["--data-dir", str(data), "--port", "0", "--runtime", "process", *options]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
