@@ -29,6 +29,8 @@ IMPORTS = "import numpy, pandas, matplotlib.pyplot; 1 + 1"
 SETTLE_SECONDS = 25.0
 """Until a sandbox is idle: envd, if nobody needs it, ends meanwhile."""
 WATCH_SECONDS = 10.0
+STAND_OUT = 50
+"""Sandboxes."""
 PROBES = 40
 _MIB = 1 << 20
 
@@ -38,8 +40,9 @@ class Point:
     """At one number of idle sandboxes. Memory and wake-ups are of one sandbox."""
 
     sandboxes: int
-    available_mib: float
-    """Change of the machine's available memory since there were none."""
+    available_mib: float | None
+    """Change of the machine's available memory by each that came since the last point; None if
+    these were too few to stand out from what else the machine does."""
     pss_mib: float
     """Proportional set size: what n processes share counts 1/n for each."""
     processes: float
@@ -59,14 +62,17 @@ def measure(steps: list[int], service: Service) -> list[Point]:
     boxes: list[Sandbox] = []
     _ready(options).kill()
     time.sleep(SETTLE_SECONDS)
-    before = psutil.virtual_memory().available
     points = []
-    for step in steps:
-        with ThreadPoolExecutor(2) as pool:
-            boxes += pool.map(lambda _: _ready(options), range(step - len(boxes)))
-        time.sleep(SETTLE_SECONDS)
-        points.append(_point(boxes, before, service, options))
-        show(points[-1:])
+    with ThreadPoolExecutor(2) as pool:
+        for step in steps:
+            before, more = psutil.virtual_memory().available, step - len(boxes)
+            boxes += pool.map(lambda _: _ready(options), range(more))
+            time.sleep(SETTLE_SECONDS)
+            used = before - psutil.virtual_memory().available
+            each = round(used / more / _MIB, 1) if more >= STAND_OUT else None
+            points.append(_point(boxes, each, service, options))
+            show(points[-1:])
+        list(pool.map(lambda box: box.kill(), boxes))
     return points
 
 
@@ -76,9 +82,9 @@ def _ready(options: dict[str, Any]) -> Sandbox:
     return box
 
 
-def _point(boxes: list[Sandbox], before: int, service: Service, options: dict[str, Any]) -> Point:
-    count = len(boxes)
-    used = before - psutil.virtual_memory().available
+def _point(
+    boxes: list[Sandbox], available: float | None, service: Service, options: dict[str, Any]
+) -> Point:
     host = psutil.Process(service.process.pid)
     family = [host, *host.children()]
     inside = [each for server in host.children() for each in server.children(recursive=True)]
@@ -91,8 +97,8 @@ def _point(boxes: list[Sandbox], before: int, service: Service, options: dict[st
     wakeups = (sum(map(_wakeups, inside)) - woken) / seconds
     create, run = _probe(boxes, options)
     return Point(
-        sandboxes=count,
-        available_mib=round(used / count / _MIB, 1),
+        sandboxes=len(boxes),
+        available_mib=available,
         pss_mib=round(pss / inits / _MIB, 1),
         processes=round(len(inside) / inits, 2),
         wakeups_per_second=round(wakeups / inits, 2),
@@ -149,7 +155,7 @@ def show(points: list[Point]) -> None:
     """The table that docs/benchmarks.md has."""
     titles = {
         "sandboxes": "idle sandboxes",
-        "available_mib": "available memory, MiB each",
+        "available_mib": "available memory, MiB each further",
         "pss_mib": "PSS, MiB each",
         "processes": "processes each",
         "wakeups_per_second": "wake-ups/s each",
@@ -161,7 +167,8 @@ def show(points: list[Point]) -> None:
     }
     table = Table(*titles.values())
     for point in points:
-        table.add_row(*(str(asdict(point)[name]) for name in titles))
+        values = asdict(point)
+        table.add_row(*("" if values[name] is None else str(values[name]) for name in titles))
     Console(width=150).print(table)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 TARGET_MIB = 30
 _INK, _FAINT = "#2b2d33", "#8a8f99"
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#2563a8", "#d9772b", "#2c8a5b", "#7a4fb0"
-_Points = Sequence[Mapping[str, float]]
+_Points = Sequence[Mapping[str, Any]]
 
 
 def plot(points: _Points, target: Path) -> None:
@@ -34,7 +34,8 @@ def plot(points: _Points, target: Path) -> None:
 
 
 def _memory(axes: Any, points: _Points) -> None:
-    _line(axes, points, "available_mib", _BLUE, "available memory of the machine")
+    label = "available memory of the machine, each further"
+    _line(axes, points, "available_mib", _BLUE, label, lower=True)
     _line(axes, points, "pss_mib", _ORANGE, "PSS of its processes")
     axes.axhline(TARGET_MIB, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
@@ -48,7 +49,7 @@ def _memory(axes: Any, points: _Points) -> None:
     axes.set_ylim(0, None)
     axes.set_ylabel("MiB a sandbox")
     axes.set_title("Memory of an idle sandbox with a live kernel", loc="left", fontsize=11)
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def _latency(axes: Any, points: _Points) -> None:
@@ -60,22 +61,29 @@ def _latency(axes: Any, points: _Points) -> None:
         numbers = [point["sandboxes"] for point in points]
         low = [point[f"{name}_p50"] for point in points]
         high = [point[f"{name}_p95"] for point in points]
-        axes.fill_between(numbers, low, high, color=colour, alpha=0.15, linewidth=0, label="to p95")
+        axes.fill_between(
+            numbers, low, high, color=colour, alpha=0.15, linewidth=0, label="p50 to p95"
+        )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("milliseconds")
     axes.set_title("Latency while the others are idle", loc="left", fontsize=11)
-    axes.legend(frameon=False, loc="center right")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
-def _line(axes: Any, points: _Points, name: str, colour: str, label: str) -> None:
-    numbers = [point["sandboxes"] for point in points]
-    values = [point[name] for point in points]
+def _line(
+    axes: Any, points: _Points, name: str, colour: str, label: str, *, lower: bool = False
+) -> None:
+    known = [point for point in points if point[name] is not None]
+    if not known:
+        return
+    numbers = [point["sandboxes"] for point in known]
+    values = [point[name] for point in known]
     axes.plot(numbers, values, "o-", color=colour, linewidth=2, markersize=5, label=label)
     axes.annotate(
         f"{values[-1]:.3g}",
         (numbers[-1], values[-1]),
-        xytext=(8, 0),
+        xytext=(8, -7 if lower else 3),
         textcoords="offset points",
         color=colour,
         fontweight="bold",
