@@ -25,6 +25,8 @@ def is_alive(pid: int, ticks: int) -> bool:
 
 async def wait_for_exit(pid: int, ticks: int) -> None:
     """Return when the process is gone. It need not be a child."""
+    if not is_alive(pid, ticks):  # 0, the pid of no process, means something else to the kernel
+        return
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

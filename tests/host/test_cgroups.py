@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from code_interpreter.host import cgroup_search
 from code_interpreter.host.cgroup_search import MOUNT, OWN_GROUP, find, find_v2
 from code_interpreter.host.cgroups import SUPERVISOR_TASKS, Cgroups
-from code_interpreter.host.runtimes.base import Limits, PolicyNotEnforceable
+from code_interpreter.host.runtimes.base import Limits, PolicyNotEnforceable, SandboxSpec
+from code_interpreter.host.runtimes.namespaces import NamespacesRuntime
+from code_interpreter.host.templates import PreparedTemplate
 
 MIB = 1024 * 1024
 GROUP = f"code-interpreter-test-{os.getpid()}"
@@ -82,6 +85,20 @@ def test_a_limit_without_a_controller_is_refused() -> None:
     with pytest.raises(PolicyNotEnforceable, match="cpu limit"):
         Cgroups({}, 0).create("box", Limits(cpu_count=1))
     assert Cgroups({}, 0).memory_room() is None
+
+
+async def test_a_host_without_groups_refuses_limits_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroup_search, "find", lambda group: Cgroups({}, 0))
+    runtime = NamespacesRuntime(tmp_path, PreparedTemplate("base", tmp_path / "none"))
+    for name in ("run", "sandboxes"):
+        (tmp_path / name).mkdir()
+    spec = SandboxSpec("i0", "base", Limits(memory_bytes=256 * MIB))
+    with pytest.raises(PolicyNotEnforceable, match="memory limit"):
+        await runtime.create(spec)
+    assert [path for name in ("run", "sandboxes") for path in (tmp_path / name).iterdir()] == []
+    assert runtime.enforceable(ALL).memory_bytes is None
 
 
 # --- version 2 --------------------------------------------------------------------------
