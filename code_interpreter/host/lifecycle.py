@@ -192,11 +192,13 @@ class Lifecycle:
 
     def _check_room(self, limits: Limits) -> None:
         """What the pool holds is room, too: one of its boxes is taken, or it gives way."""
-        if self.pool is None or self._machine.shortage(limits) is None:
-            self._machine.check(limits)
+        if self._machine.shortage(limits) is None:
             return
-        self.pool.look_again()
-        self._machine.check(limits, reclaimable=self.pool.state().memory_bytes)
+        held = 0
+        if self.pool is not None:
+            self.pool.look_again()
+            held = self.pool.state().memory_bytes
+        self._machine.check(limits, reclaimable=held)
 
     @contextmanager
     def _admission(self, limits: Limits) -> Iterator[None]:
