@@ -74,6 +74,13 @@ class Pausing:
         _log.info("a paused sandbox gave back %d of %d MiB", (before - after) >> 20, before >> 20)
 
 
+def has_swap() -> bool:
+    """Whether memory that is no file's can leave RAM (proc(5))."""
+    with contextlib.suppress(OSError):
+        return len(Path("/proc/swaps").read_text().splitlines()) > 1
+    return False
+
+
 async def _tell_kernel(file: Path, size: int) -> None:
     """Have the kernel reclaim ``size`` bytes; less if there is not so much, or in the deadline."""
     command = ("sh", "-c", 'echo "$1" > "$0"', str(file), str(size))

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import base_sdk, edge, kernels, start, whole_way
+from tests.benchmarks import base_sdk, edge, kernels, life, start, whole_way
 from tests.benchmarks.samples import Row, show
 from tests.service import running_service
 
@@ -41,11 +41,18 @@ def on_a_host(benchmark: Callable[[], list[Row]]) -> Callable[[], list[Row]]:
     return run
 
 
+def lives() -> list[Row]:
+    with running_service() as service:
+        os.environ.update(service.environment)
+        return life.measure(service)
+
+
 BENCHMARKS = {
     "edge": edge.measure,
     "run_code": run_code,
     "create": create,
     "kernels": in_kernels,
+    "life": lives,
     "commands": on_a_host(base_sdk.commands),
     "files": on_a_host(base_sdk.files),
     "watching": on_a_host(base_sdk.watching),

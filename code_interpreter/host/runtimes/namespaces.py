@@ -24,7 +24,7 @@ from code_interpreter.host import cgroup_search, kernel_settings
 from code_interpreter.host.cgroups import Cgroups
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.ids import IdGrant, IdKind, id_grant
-from code_interpreter.host.pausing import Pausing
+from code_interpreter.host.pausing import Pausing, has_swap
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
 from code_interpreter.host.python_prefix import unneeded
 from code_interpreter.host.removal import remove_tree
@@ -289,6 +289,9 @@ def _held(config: ViewConfig, cgroups: Cgroups, disks: DiskImages) -> Iterator[s
     for what, controller in (("memory", "memory"), ("cpu", "cpu"), ("pause", "freezer")):
         if cgroups.can(controller):
             yield f"{what}, by control group (version {cgroups.version})"
+    if cgroups.can("memory") and cgroups.can("freezer"):
+        what = "all of it" if has_swap() else "that of files; the rest with swap or zram"
+        yield f"memory of paused sandboxes is given back: {what}"
     if namespaces_count_processes():
         yield "processes and threads, by user namespace"
     elif cgroups.can("pids"):
