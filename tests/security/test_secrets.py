@@ -155,6 +155,27 @@ def test_no_secret_of_the_host_in_the_sandbox(scene: Scene) -> None:
     assert found.split() == ["/tmp/search.sh"]
 
 
+MEMORY = r"""
+import ctypes, re
+
+pattern = re.compile(rb"canary(key|command|git|metadata)[0-9a-f]{24}")
+found, size = set(), 0
+for line in list(open("/proc/self/maps")):
+    place, rights = line.split()[:2]
+    if rights.startswith("rw"):
+        start, end = (int(number, 16) for number in place.split("-"))
+        found |= set(pattern.findall(ctypes.string_at(start, end - start)))
+        size += end - start
+print(size > 50_000_000, sorted(found))
+"""
+
+
+def test_no_secret_of_the_host_in_the_memory_of_a_kernel(scene: Scene) -> None:
+    """Which is a fork of the process that makes all sandboxes."""
+    cell = scene.sandbox.run_code(MEMORY, timeout=60)
+    assert "".join(cell.logs.stdout) == "True []\n", cell.error
+
+
 def test_no_secret_in_what_the_host_tells_of_itself(scene: Scene) -> None:
     with scene.host.http() as http:
         for path in ("/v2/sandboxes", f"/sandboxes/{scene.sandbox.sandbox_id}/logs", "/health"):
