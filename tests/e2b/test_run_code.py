@@ -176,3 +176,81 @@ async def test_asynchronously(package: Any) -> None:
     finally:
         assert await sandbox.kill() is True
     assert not await sandbox.is_running()
+
+
+def test_every_format_reaches_the_client(sandbox: Any) -> None:
+    execution = sandbox.run_code(
+        "from IPython.display import HTML, JSON, SVG, Javascript, Latex, Markdown, display\n"
+        "from PIL import Image\n"
+        "for each in (HTML('<b>h</b>'), Markdown('*m*'), Latex('$l$'), JSON({'j': 1}),\n"
+        "             Javascript('1'), SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>'),\n"
+        "             Image.new('RGB', (2, 2))):\n"
+        "    display(each)\n"
+        "display({'application/pdf': 'JVBERg==', 'application/x-own': {'k': 1}}, raw=True)"
+    )
+    assert execution.error is None
+    html, markdown, latex, json, javascript, svg, image, other = execution.results
+    assert (html.html, markdown.markdown, latex.latex) == ("<b>h</b>", "*m*", "$l$")
+    assert (json.json, javascript.javascript) == ({"j": 1}, "1")
+    assert svg.svg.startswith("<svg")
+    assert base64.b64decode(image.png).startswith(PNG)
+    assert other.pdf == "JVBERg=="
+    assert other.extra == {"application/x-own": {"k": 1}}
+    assert "application/x-own" in other.formats()
+
+
+def test_a_widget_is_text(sandbox: Any) -> None:
+    result = sandbox.run_code("import ipywidgets; ipywidgets.IntSlider(3)").results[0]
+    assert result.text == "IntSlider(value=3)"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "picture"),
+    [
+        ("import matplotlib.pyplot as plt; plt.hist([1, 2, 2]); plt.show()", "bar", True),
+        ("import matplotlib.pyplot as plt; plt.imshow([[1, 2]]); plt.show()", "unknown", True),
+        (
+            "import matplotlib.pyplot as plt\n"
+            "plt.figure().add_subplot(projection='3d').plot([1], [1], [1]); plt.show()",
+            "unknown",
+            True,
+        ),
+        (
+            "import seaborn as s, pandas as p; s.barplot(x=['a'], y=[1]); s.mpl.pyplot.show()",
+            "bar",
+            True,
+        ),
+        ("import plotly.express as px; px.bar(x=['a', 'b'], y=[1, 2])", "bar", False),
+        (
+            "import altair as a, pandas as p\n"
+            "a.Chart(p.DataFrame({'x': [1], 'y': [2]})).mark_line().encode(x='x', y='y')",
+            "line",
+            True,
+        ),
+        (
+            "from bokeh.plotting import figure as f; p = f(); p.line([1, 2], [1, 2]); p",
+            "line",
+            False,
+        ),
+    ],
+)
+def test_charts_of_every_library(sandbox: Any, code: str, kind: str, picture: bool) -> None:
+    execution = sandbox.run_code(code)
+    assert execution.error is None
+    result = execution.results[-1]
+    assert result.chart.type.value == kind
+    assert bool(result.png) is picture
+    if picture:
+        assert base64.b64decode(result.png).startswith(PNG)
+
+
+def test_a_chart_of_an_unknown_type_harms_nothing(sandbox: Any) -> None:
+    execution = sandbox.run_code(
+        "from IPython.display import display\n"
+        "display({'e2b/chart': {'type': 'treemap', 'title': 't', 'elements': [1]}}, raw=True)\n"
+        "display({'e2b/chart': {'type': 'bar'}, 'text/plain': 'b'}, raw=True); 'on'"
+    )
+    assert execution.error is None
+    assert execution.text == "on"
+    for result in execution.results[:2]:
+        assert result.chart is None or result.chart.type.value in ("unknown", "bar")

@@ -181,20 +181,101 @@ async def test_plotly(shared: World, code: str, kind: str, elements: list[Any]) 
     assert result.bundle.html
 
 
+ALTAIR = """
+import altair as alt, pandas as pd
+d = pd.DataFrame({'a': ['x', 'y', 'x'], 'b': [1, 2, 5], 'c': ['p', 'p', 'q']})
+"""
+BOKEH = "from bokeh.plotting import figure\np = figure(title='T', x_axis_label='X')\n"
+
+
 @pytest.mark.parametrize(
-    ("code", "kind"),
+    ("code", "kind", "elements"),
     [
         (
-            "import altair, pandas\naltair.Chart(pandas.DataFrame({'a': [1], 'b': [2]}))"
-            ".mark_bar().encode(x='a', y='b')",
-            "altair",
+            "alt.Chart(d[:2]).mark_bar().encode(x='a', y='b')",
+            "bar",
+            [
+                {"label": "x", "group": "Group 0", "value": 1},
+                {"label": "y", "group": "Group 0", "value": 2},
+            ],
         ),
-        ("import bokeh.plotting as b\np = b.figure(title='T'); p.line([1, 2], [3, 4]); p", "bokeh"),
+        (
+            "alt.Chart(d).mark_bar().encode(y='a', x='sum(b)')",
+            "bar",
+            [
+                {"label": "x", "group": "Group 0", "value": 6},
+                {"label": "y", "group": "Group 0", "value": 2},
+            ],
+        ),
+        (
+            "alt.Chart(d[:2]).mark_line().encode(x='b', y='b', color='c')",
+            "line",
+            [{"label": "p", "points": [[1, 1], [2, 2]]}],
+        ),
+        (
+            "alt.Chart(d).mark_circle().encode(x='b', y='b', color='c')",
+            "scatter",
+            [{"label": "p", "points": [[1, 1], [2, 2]]}, {"label": "q", "points": [[5, 5]]}],
+        ),
+        (
+            "alt.Chart(d[:2]).mark_arc().encode(theta='b', color='a')",
+            "pie",
+            [
+                {"label": "x", "angle": 120, "radius": 1},
+                {"label": "y", "angle": 240, "radius": 1},
+            ],
+        ),
+        ("alt.Chart(d).mark_bar().encode(x=alt.X('b', bin=True), y='count()')", "unknown", []),
+        ("alt.Chart(d).mark_area().encode(x='b', y='b')", "unknown", []),
     ],
 )
-async def test_other_libraries(shared: World, code: str, kind: str) -> None:
-    outcome = await shared.run(code)
+async def test_altair(shared: World, code: str, kind: str, elements: list[Any]) -> None:
+    outcome = await shared.run(ALTAIR + code)
     assert outcome.error is None, outcome.error
+    bundle = outcome.results[-1].bundle
+    assert (bundle.chart["type"], bundle.chart["elements"]) == (kind, elements)
+    assert bundle.chart["detail"]["kind"] == "altair"
+    assert _deserialize_chart(bundle.chart) is not None
+    assert (bundle.png or "").startswith("iVBORw0KGgo")
+    assert bundle.html
+
+
+async def test_altair_side_by_side(shared: World) -> None:
+    one = "alt.Chart(d).mark_bar().encode(x='a', y='b')"
+    outcome = await shared.run(f"{ALTAIR}{one} | {one}")
     chart = outcome.results[-1].bundle.chart
-    assert chart["detail"]["kind"] == kind
+    assert chart["type"] == "superchart"
+    assert [each["type"] for each in chart["elements"]] == ["bar", "bar"]
     assert _deserialize_chart(chart) is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "elements"),
+    [
+        (
+            "p.line([1, 2], [3, 4], legend_label='l'); p",
+            "line",
+            [{"label": "l", "points": [[1, 3], [2, 4]]}],
+        ),
+        ("p.scatter([1], [3]); p", "scatter", [{"label": "Line 0", "points": [[1, 3]]}]),
+        (
+            "p.vbar(x=[1, 2], top=[3, 4]); p",
+            "bar",
+            [
+                {"label": "1", "group": "Group 0", "value": 3},
+                {"label": "2", "group": "Group 0", "value": 4},
+            ],
+        ),
+        ("p.line([1], [2]); p.scatter([1], [2]); p", "unknown", []),
+        ("p.quad(top=[1], bottom=[0], left=[0], right=[1]); p", "unknown", []),
+    ],
+)
+async def test_bokeh(shared: World, code: str, kind: str, elements: list[Any]) -> None:
+    outcome = await shared.run(BOKEH + code)
+    assert outcome.error is None, outcome.error
+    bundle = outcome.results[-1].bundle
+    assert (bundle.chart["type"], bundle.chart["title"]) == (kind, "T")
+    assert bundle.chart["elements"] == elements
+    assert bundle.chart["detail"]["kind"] == "bokeh"
+    assert _deserialize_chart(bundle.chart) is not None
+    assert "<script" in (bundle.html or "")

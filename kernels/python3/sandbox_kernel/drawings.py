@@ -10,6 +10,7 @@ import base64
 import sys
 from typing import Any
 
+from sandbox_kernel import vega
 from sandbox_kernel.layers import plain, thinned
 
 MAX_POINTS = 5000
@@ -17,8 +18,7 @@ MAX_POINTS = 5000
 
 def kind_of(value: Any) -> str | None:
     for kind, module, name in (
-        ("altair", "altair.vegalite.v6.api", "TopLevelMixin"),
-        ("altair", "altair.vegalite.v5.api", "TopLevelMixin"),
+        *(("altair", module, vega.CLASS) for module in vega.MODULES),
         ("bokeh", "bokeh.models.plots", "Plot"),
     ):
         figure = getattr(sys.modules.get(module), name, None)
@@ -29,10 +29,7 @@ def kind_of(value: Any) -> str | None:
 
 def chart(figure: Any) -> dict[str, Any]:
     """{} for a figure that cannot be read."""
-    readers = {"altair": _altair, "bokeh": _bokeh}
-    kind = kind_of(figure) or ""
-    read = readers[kind](figure)
-    return {**read, "detail": {"kind": kind, **read.get("detail", {})}}
+    return vega.chart(figure) if kind_of(figure) == "altair" else _bokeh(figure)
 
 
 # --- Plotly ------------------------------------------------------------------------------
@@ -160,32 +157,86 @@ def _plotly_boxes(trace: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-# --- Altair, Bokeh -----------------------------------------------------------------------
+# --- Bokeh -------------------------------------------------------------------------------
 
-
-def _altair(figure: Any) -> dict[str, Any]:
-    described = figure.to_dict()
-    title = described.get("title")
-    mark = described.get("mark")
-    detail = {
-        "mark": mark.get("type") if isinstance(mark, dict) else mark,
-        "encoding": described.get("encoding"),
-    }
-    text = title.get("text") if isinstance(title, dict) else title
-    return {"type": "unknown", "title": text, "elements": [], "detail": detail}
+_GLYPHS = {"Line": "line", "VBar": "bar", "HBar": "bar"}
+_GLYPHS |= dict.fromkeys(("Scatter", "Circle"), "scatter")
 
 
 def _bokeh(figure: Any) -> dict[str, Any]:
-    title = getattr(figure.title, "text", None) or None
-    traces = [
-        {
-            "type": type(renderer.glyph).__name__,
-            "columns": {
-                str(name): plain(thinned(list(values), MAX_POINTS))
-                for name, values in renderer.data_source.data.items()
-            },
-        }
-        for renderer in figure.renderers
-        if hasattr(renderer, "glyph")
+    drawn = [renderer for renderer in figure.renderers if hasattr(renderer, "glyph")]
+    labels = _bokeh_labels(figure)
+    kinds = {_GLYPHS.get(type(renderer.glyph).__name__, "unknown") for renderer in drawn}
+    kind = kinds.pop() if len(kinds) == 1 else "unknown"
+    elements = [
+        element
+        for number, renderer in enumerate(drawn)
+        for element in _bokeh_elements(kind, renderer, labels.get(renderer.id), number)
     ]
-    return {"type": "unknown", "title": title, "elements": [], "detail": {"traces": traces}}
+    read: dict[str, Any] = {"title": getattr(figure.title, "text", None) or None}
+    if kind != "unknown":
+        read |= {"x_label": _axis_label(figure.xaxis), "y_label": _axis_label(figure.yaxis)}
+        read |= {"x_unit": None, "y_unit": None}
+    if kind in ("line", "scatter"):
+        read |= {f"{axis}_{name}": value for axis in "xy" for name, value in _NO_TICKS}
+    traces = [_bokeh_trace(renderer) for renderer in drawn]
+    return {
+        "type": kind,
+        **read,
+        "elements": plain(elements),
+        "detail": {"kind": "bokeh", "traces": traces},
+    }
+
+
+def bokeh_page(figure: Any) -> str | None:
+    """A page that draws the figure in a browser, with Bokeh's scripts from its own site."""
+    try:
+        from bokeh.embed import file_html
+        from bokeh.resources import CDN
+
+        return str(file_html(figure, CDN))
+    except Exception:
+        return None
+
+
+def _axis_label(axes: Any) -> str | None:
+    return next((str(axis.axis_label) for axis in axes if axis.axis_label), None)
+
+
+def _bokeh_labels(figure: Any) -> dict[str, str]:
+    """Renderer's id → what the legend calls it."""
+    return {
+        renderer.id: str(getattr(item.label, "value", None) or item.label)
+        for legend in figure.legend
+        for item in legend.items
+        for renderer in item.renderers
+    }
+
+
+def _bokeh_trace(renderer: Any) -> dict[str, Any]:
+    columns = renderer.data_source.data.items()
+    return {
+        "type": type(renderer.glyph).__name__,
+        "columns": {
+            str(name): plain(list(thinned(values, MAX_POINTS))) for name, values in columns
+        },
+    }
+
+
+def _bokeh_elements(kind: str, renderer: Any, label: str | None, number: int) -> list[Any]:
+    def column(name: str) -> list[Any]:
+        given = getattr(renderer.glyph, name)
+        field = getattr(given, "field", given)
+        return list(renderer.data_source.data[field])
+
+    if kind in ("line", "scatter"):
+        pairs = list(zip(column("x"), column("y"), strict=False))
+        return [{"label": label or f"Line {number}", "points": thinned(pairs, MAX_POINTS)}]
+    if kind == "bar":
+        standing = type(renderer.glyph).__name__ == "VBar"
+        places, values = column("x" if standing else "y"), column("top" if standing else "right")
+        return [
+            {"label": str(plain(place)), "group": label or f"Group {number}", "value": value}
+            for place, value in zip(places, values, strict=False)
+        ][:MAX_POINTS]
+    return []

@@ -5,7 +5,8 @@
 ``application/json``  lists and dicts up to `MAX_JSON` bytes
 ``e2b/data``          tables: column → list of values, as many rows as `tables` shows
 `tables.MIME`         tables: what they are, and an id to fetch all of it by
-``e2b/chart``         matplotlib figures, see `charts`
+``e2b/chart``         figures, see `charts`
+``image/png``         Altair's charts, see `vega`
 ====================  ==================================================================
 
 Formatters here never raise: a value that they cannot read just has one format less.
@@ -24,7 +25,7 @@ from IPython.core.formatters import BaseFormatter, DisplayFormatter, PlainTextFo
 from IPython.lib import pretty
 from traitlets import ObjectName, Unicode
 
-from sandbox_kernel import charts, tables
+from sandbox_kernel import charts, drawings, tables, vega
 
 MAX_TEXT = 1 << 18
 MAX_JSON = 1 << 20
@@ -160,3 +161,7 @@ def install(formatter: DisplayFormatter) -> None:
     for kind in (JsonFormatter, TableFormatter, TableDescriptionFormatter, ChartFormatter):
         made = kind(parent=formatter)
         formatters[made.format_type] = made
+    for module in vega.MODULES:
+        formatters["image/png"].for_type_by_name(module, vega.CLASS, vega.picture)
+    page = drawings.bokeh_page
+    formatters["text/html"].for_type_by_name("bokeh.models.plots", "Plot", page)
