@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from e2b import FileNotFoundException, InvalidArgumentException
+from e2b.api.client_sync import get_envd_api
 from e2b.connection_config import ConnectionConfig
 from e2b.envd.api import (
     handle_envd_api_exception,
@@ -36,10 +38,8 @@ class Abandoned(Exception):
 class Transfer:
     """Where to, and for how long; for one use, in any thread."""
 
+    config: ConnectionConfig
     url: str
-    headers: dict[str, str]
-    proxy: httpx.Proxy | httpx.URL | str | None
-    connect_timeout: float | None
     excludes: Excludes
     tally: Tally
     user: str | None
@@ -69,10 +69,8 @@ class Transfer:
                 raise RequestTimeoutException
 
         return cls(
+            config=config,
             url=url,
-            headers=config.sandbox_headers,
-            proxy=config.proxy,
-            connect_timeout=config.get_request_timeout(request_timeout),
             excludes=Excludes(exclude),
             tally=Tally(on_progress, check),
             user=user,
@@ -83,17 +81,23 @@ class Transfer:
         """What is in ``local`` into ``remote``."""
         if not Path(local).is_dir():
             raise InvalidArgumentException(f"'{local}' is not a directory on this machine")
-        pieces = pack(os.fspath(local), self.excludes, self.tally)
+        pieces = self._watched(pack(os.fspath(local), self.excludes, self.tally))
         headers = {"Content-Type": "application/x-tar"}
-        query = self._query(remote)
-        with self._answer("POST", query, headers=headers, content=self._watched(pieces)) as answer:
-            answer.read()
+        with self._sender() as client:
+            request = client.build_request(
+                "POST", PATH, params=self._query(remote), headers=headers, content=pieces
+            )
+            with _answer(client, request) as answer:
+                answer.read()
         return self.tally.total()
 
     def download(self, remote: str, local: AnyPath, exclude: Sequence[str]) -> Transferred:
         """What is in ``remote`` into ``local``."""
         query = self._query(remote) | {"exclude": list(exclude)}
-        with self._answer("GET", query) as answer:
+        # Its time-out is for the whole; without one, a read may take a minute.
+        client = get_envd_api(self.config, self.url, for_streaming=True)
+        request = client.build_request("GET", PATH, params=query, timeout=self._left())
+        with _answer(client, request) as answer:
             pieces = self._watched(answer.iter_bytes())
             try:
                 unpack(lambda: next(pieces, b""), Path(local), self.tally)
@@ -110,39 +114,34 @@ class Transfer:
             self.tally.check()
             yield piece
 
-    @contextmanager
-    def _answer(
-        self,
-        method: str,
-        query: dict[str, str | list[str]],
-        headers: dict[str, str] | None = None,
-        content: Iterator[bytes] | None = None,
-    ) -> Iterator[httpx.Response]:
-        with self._client() as client:
-            try:
-                with client.stream(
-                    method, PATH, params=query, headers=headers, content=content
-                ) as answer:
-                    refused = handle_envd_api_exception(answer, {404: FileNotFoundException})
-                    if refused is not None:
-                        raise refused
-                    yield answer
-            except httpx.TimeoutException as late:
-                raise RequestTimeoutException from late
-            except httpx.TransportError as error:
-                raise handle_envd_api_transport_exception_with_health(error, client) from error
-
-    def _client(self) -> httpx.Client:
+    def _sender(self) -> httpx.Client:
         """Unlike E2B's own, one whose time-outs are for each step and not for the whole."""
         here = urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
+        stall = min(STALL_SECONDS, self._left() or STALL_SECONDS)
         return httpx.Client(
             base_url=self.url,
-            headers=self.headers,
-            proxy=self.proxy,
+            headers=self.config.sandbox_headers,
+            proxy=self.config.proxy,
             trust_env=not here,
-            timeout=httpx.Timeout(self._stall(), connect=self.connect_timeout),
+            timeout=httpx.Timeout(stall, connect=self.config.get_request_timeout(None)),
         )
 
-    def _stall(self) -> float:
-        left = STALL_SECONDS if self.deadline is None else self.deadline - time.monotonic()
-        return max(0.001, min(STALL_SECONDS, left))
+    def _left(self) -> float | None:
+        """Seconds until the deadline."""
+        return None if self.deadline is None else max(0.001, self.deadline - time.monotonic())
+
+
+@contextmanager
+def _answer(client: httpx.Client, request: httpx.Request) -> Iterator[httpx.Response]:
+    """What is not a success is raised, and so is what becomes of the connection meanwhile."""
+    try:
+        answer = client.send(request, stream=True)
+        with contextlib.closing(answer):
+            refused = handle_envd_api_exception(answer, {404: FileNotFoundException})
+            if refused is not None:
+                raise refused
+            yield answer
+    except httpx.TimeoutException as late:
+        raise RequestTimeoutException from late
+    except httpx.TransportError as error:
+        raise handle_envd_api_transport_exception_with_health(error, client) from error
