@@ -8,6 +8,7 @@ them do. When the file cannot be written (a full disk), events stay in memory up
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import os
 from array import array
@@ -20,9 +21,12 @@ import orjson
 
 from code_interpreter.gateway import bundle
 from code_interpreter.protocol.executions import (
+    Accepted,
     DisplayUpdate,
     EndOfExecution,
     ExecutionEvent,
+    NumberOfExecutions,
+    QueueMoved,
     Refused,
     ResultEvent,
     gateway_message,
@@ -34,6 +38,8 @@ SETTLE_SECONDS = 2.0
 """After the end, for readers to read from memory."""
 HARD_BYTES = 8 << 20
 BATCH_BYTES = 64 << 10
+HOLD_SECONDS = 0.002
+"""How long an event that says little by itself waits for the next, to go out with it."""
 _EVENT_BYTES = 1500
 """What an event takes in memory besides its text."""
 
@@ -80,7 +86,26 @@ def ascii_json(fields: dict[str, Any]) -> bytes:
         data = orjson.dumps(fields)
     except TypeError:  # integers of more than 64 bits
         return json.dumps(fields).encode("ascii")
-    return data if data.isascii() else json.dumps(fields).encode("ascii")
+    if data.isascii():
+        return data
+    text = data.decode()
+    if (len(data) - len(text)) * _SPARSE > len(text):
+        return json.dumps(fields).encode("ascii")
+    return text.encode("ascii", _ESCAPE)
+
+
+_SPARSE = 1000
+"""Where fewer characters than one in so many are not ASCII, escaping these alone is quicker."""
+_ESCAPE = "code_interpreter.json_escape"
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """In JSON such characters are within strings only, so they are escaped where they stand."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(_ESCAPE, _escape)
 
 
 class Journal:
@@ -95,6 +120,9 @@ class Journal:
         self._file: int | None = None
         self._file_failed = False
         self._waiters: list[asyncio.Future[None]] = []
+        self._waking: asyncio.TimerHandle | None = None
+        self._due_seq = 0
+        """The last event that its followers have been told of."""
         self.last_seq = 0
         self.ended = False
 
@@ -119,14 +147,25 @@ class Journal:
             if self._recent_bytes > SETTLED_BYTES:
                 loop = asyncio.get_running_loop()
                 loop.call_later(SETTLE_SECONDS, self._move_down_to, SETTLED_BYTES)
-        self._wake()
+        if _may_wait(event):
+            self._wake_soon()
+        else:
+            self._wake()
 
     def _move_down_to(self, limit: int) -> None:
         """Write events to the file until no more than ``limit`` bytes of them are in memory."""
         while self._recent_bytes > limit and len(self._recent) > 1 and self._move_oldest():
             pass
 
+    def _wake_soon(self) -> None:
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._wake)
+
     def _wake(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
+        self._due_seq = self.last_seq
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -178,7 +217,7 @@ class Journal:
         seq = after
         while True:
             frames, size = [], 0
-            while seq < self.last_seq and size < BATCH_BYTES:
+            while seq < self._due_seq and size < BATCH_BYTES:
                 seq += 1
                 frames.append(self.read(seq).frame)
                 size += len(frames[-1])
@@ -202,6 +241,16 @@ class Journal:
             self._file = None
             self._path.unlink(missing_ok=True)
         self._recent.clear()
+
+
+def _may_wait(event: ExecutionEvent) -> bool:
+    """The start of a cell is followed by what it does, its value by its end.
+
+    A short cell is one write to its client then, and wakes it once.
+    """
+    if isinstance(event, ResultEvent):
+        return event.is_main_result
+    return isinstance(event, (Accepted, QueueMoved, NumberOfExecutions))
 
 
 def _size(event: ExecutionEvent) -> int:

@@ -109,9 +109,10 @@ def _prints(contestants: list[Contestant]) -> list[Row]:
     """From the ``print`` to the callback: both ends read the clock of one machine."""
 
     def delay(contestant: Contestant) -> float:
-        heard: list[float] = []
-        contestant.run(PRINT, lambda text: heard.append(time.time() - float(text)))
-        return heard[0]
+        heard: list[tuple[float, str]] = []
+        contestant.run(PRINT, lambda text: heard.append((time.time(), text)))
+        arrived, printed = heard[0]
+        return arrived - float(printed)
 
     samples = [Samples(f"print → on_stdout, {each.name}") for each in contestants]
     runs = [partial(delay, each) for each in contestants]

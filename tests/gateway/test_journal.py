@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from code_interpreter.gateway import journal as journals
 from code_interpreter.gateway.journal import Journal
@@ -55,6 +59,14 @@ async def test_all_events_can_be_read_wherever_they_are(tmp_path: Path) -> None:
         events[-1],
     ]
     assert journal.read(1).frame.isascii()
+
+
+@given(st.recursive(st.text() | st.integers() | st.none(), lambda inner: st.lists(inner)))
+def test_frames_are_ascii_and_say_the_same(value: Any) -> None:
+    for fields in ({"ü": value}, {"ü": value, "much": "x" * 10_000}):
+        written = journals.ascii_json(fields)
+        assert written.isascii()
+        assert json.loads(written) == fields
 
 
 async def test_following_reads_old_events_and_waits_for_new_ones(tmp_path: Path) -> None:
