@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from code_interpreter.protocol.executions import (
     Receipt,
 )
 
-MAX_QUEUED = 1000
-"""Cells that may wait in one context."""
 KEPT_RUNS = 200
 """Executions whose events can still be read after their end."""
 KEPT_BYTES = 2 << 30
@@ -73,6 +71,7 @@ class Gateway:
         ledger: Ledger,
         home: str,
         max_contexts: int,
+        max_queued: int,
     ) -> None:
         self._languages = languages
         self._machinery = machinery
@@ -80,9 +79,13 @@ class Gateway:
         self._home = home
         self._contexts: dict[str, Context] = {}
         self._defaults: dict[str, str] = {}
-        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._runs: dict[str, Run] = {}
         self._max_contexts = max_contexts
+        self._max_queued = max_queued
         self._relief = Relief()
+        self._kept: deque[tuple[Run, int]] = deque()
+        """Executions that have ended, with what each takes at most."""
+        self._kept_bytes = 0
         self._closing = False
         self.started = time.time()
 
@@ -227,9 +230,10 @@ class Gateway:
             context = self.context(context_id)
         else:
             context = self._default_context(self._languages.normalise(language or DEFAULT))
-        if context.queue_length >= MAX_QUEUED:
+        limit = self._max_queued
+        if context.queue_length >= limit:
             raise Refusal(
-                429, f"{MAX_QUEUED} cells wait in this context, which is the limit; cancel some"
+                429, f"{limit} cells wait in this context, which is the limit; cancel some"
             )
         self._ledger.accepted(request.execution_id, context.id)
         run = context.submit(request, self._ended)
@@ -272,16 +276,15 @@ class Gateway:
     def _ended(self, run: Run) -> None:
         self._ledger.ended(run.request.execution_id)
         self._relief.after(run.told_bytes)
-        self._forget_oldest()
+        self._kept.append((run, run.kept_bytes))
+        self._kept_bytes += run.kept_bytes
+        while self._kept and (len(self._kept) > KEPT_RUNS or self._kept_bytes > KEPT_BYTES):
+            self._forget(*self._kept.popleft())
 
-    def _forget_oldest(self) -> None:
-        ended = [run for run in self._runs.values() if run.ended]
-        kept = sum(run.kept_bytes for run in ended)
-        while ended and (len(ended) > KEPT_RUNS or kept > KEPT_BYTES):
-            oldest = ended.pop(0)
-            kept -= oldest.kept_bytes
-            del self._runs[oldest.request.execution_id]
-            oldest.forget()
+    def _forget(self, run: Run, size: int) -> None:
+        self._kept_bytes -= size
+        del self._runs[run.request.execution_id]
+        run.forget()
 
     async def close(self) -> None:
         """End all kernels. The contexts are remembered."""

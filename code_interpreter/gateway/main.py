@@ -63,7 +63,9 @@ def make_gateway(config: GuestConfig, sockets: zmq.Context[zmq.Socket[bytes]]) -
     )
     ledger = Ledger(Path(config.state_directory))
     languages = Languages(Path(config.jupyter_path))
-    gateway = Gateway(languages, machinery, ledger, config.home, config.max_contexts)
+    gateway = Gateway(
+        languages, machinery, ledger, config.home, config.max_contexts, config.max_queued
+    )
     return gateway
 
 

@@ -167,9 +167,8 @@ class Run:
 
     @property
     def kept_bytes(self) -> int:
-        """What is kept of it on the disk."""
-        files = sum(spill.written for spill in self._spills.values())
-        return files + self.journal.written
+        """What is kept of it on the disk at most, once it has ended."""
+        return sum(spill.written for spill in self._spills.values()) + self.journal.size
 
     def forget(self) -> None:
         """Remove what is kept of it."""

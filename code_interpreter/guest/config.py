@@ -34,6 +34,8 @@ class GuestConfig:
     ports_path: str | None = None
     max_contexts: int = 100
     """gateway only."""
+    max_queued: int = 1000
+    """gateway only: cells that may wait in one context."""
     idle_seconds: float | None = None
     """envd only: without a request for so long it ends, with status 0; None: never."""
     kernel_starter_fd: int | None = None

@@ -9,7 +9,6 @@ import pytest
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import InvalidStatus
 
-from code_interpreter.gateway.gateway import MAX_QUEUED
 from code_interpreter.protocol.executions import (
     PATH,
     Accepted,
@@ -83,7 +82,10 @@ async def test_a_cancelled_cell_makes_room_in_the_queue(shared: World) -> None:
 
 async def test_contexts_and_queues_have_a_limit_that_is_named() -> None:
     with short_directory() as directory:
-        async with running_gateway(directory, max_contexts=3) as world, world.client() as client:
+        async with (
+            running_gateway(directory, max_contexts=3, max_queued=20) as world,
+            world.client() as client,
+        ):
             async with world.link() as link:
                 (await client.post("/contexts", json={})).raise_for_status()
                 refused = await client.post("/contexts", json={})
@@ -94,13 +96,13 @@ async def test_contexts_and_queues_have_a_limit_that_is_named() -> None:
                 assert isinstance(answer, Refused)
                 assert answer.status == 429
                 await link.begin("import time; time.sleep(30)")
-                for _ in range(MAX_QUEUED):
+                for _ in range(20):
                     await link.begin("1", on_disconnect=OnDisconnect.CONTINUE)
                 execution_id = await link.begin("1")
                 answer = await link.next_of(execution_id)
                 assert isinstance(answer, Refused)
                 assert answer.status == 429
-                assert "1000 cells wait in this context" in answer.message
+                assert "20 cells wait in this context" in answer.message
 
 
 async def test_contexts_run_at_the_same_time(shared: World) -> None:

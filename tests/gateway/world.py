@@ -175,7 +175,10 @@ class World:
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    directory: Path, kernel_starter_fd: int | None = None, max_contexts: int = 100
+    directory: Path,
+    kernel_starter_fd: int | None = None,
+    max_contexts: int = 100,
+    max_queued: int = 1000,
 ) -> AsyncIterator[World]:
     """Start a gateway in ``directory``; ended afterwards, with its kernels."""
     (directory / "home").mkdir(exist_ok=True)
@@ -189,6 +192,7 @@ async def running_gateway(
         listen_path=str(directory / "g.sock"),
         kernel_starter_fd=kernel_starter_fd,
         max_contexts=max_contexts,
+        max_queued=max_queued,
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
