@@ -95,6 +95,37 @@ t
     assert list(frame.columns) == ["a", "a.1", "b", "('c', 1)", "d"]
 
 
+SETUP = """
+import pandas as pd, polars as pl, pyarrow as pa, datetime as dt
+from decimal import Decimal
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "rows"),
+    [
+        ("pd.DataFrame({'t': pd.to_timedelta([1], unit='s'), 'd': [Decimal('1.5')]})", 1),
+        ("pd.DataFrame({'p': pd.period_range('2024', periods=2, freq='M'), 'c': [1j, 2]})", 2),
+        ("pd.DataFrame({'i': pd.interval_range(0, 2), 'd': [dt.date(2024, 1, 1)] * 2})", 2),
+        ("pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_product([['a'], ['x', 'y']]))", 1),
+        ("pd.DataFrame({'a': []})", 0),
+        ("pl.DataFrame({'t': [dt.timedelta(1)], 'd': [Decimal('1.5')], 'l': [[1]]})", 1),
+        ("pl.DataFrame({'a': []})", 0),
+        ("pa.table({'t': [dt.timedelta(1)], 'd': [Decimal('1.5')], 'l': [[1]]})", 1),
+        ("pa.table([pa.array([1]), pa.array([2])], names=['a', 'a'])", 1),
+    ],
+)
+async def test_columns_of_odd_types(shared: World, code: str, rows: int) -> None:
+    outcome = await shared.run(f"{SETUP}odd = {code}\nodd")
+    (result,) = outcome.results
+    assert all(len(values) == rows for values in result.bundle.data.values())
+    for form in ("arrow", "parquet"):
+        path = await exported(shared, result.bundle.extra[MIME]["id"], format=form)
+        assert path.stat().st_size > 0
+        if form == "arrow":
+            assert read(path, form).num_rows == rows
+
+
 async def test_while_a_cell_runs(shared: World) -> None:
     description = await described(shared, f"{MAKE['pandas']}\nt")
     async with shared.link() as link:
