@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from code_interpreter import Sandbox
@@ -150,6 +150,12 @@ def test_odd_json_is_refused_by_the_control_plane(service: Service, body: str) -
     assert len(answer.text) < 1000
 
 
+def _read_all(socket: ClientConnection) -> None:
+    """A kernel that starts has something to say, too."""
+    while True:
+        socket.recv(timeout=SOON)
+
+
 @pytest.mark.parametrize("body", ODD_JSON.values(), ids=ODD_JSON.keys())
 def test_odd_json_is_refused_on_websockets(box: Sandbox, service: Service, body: str) -> None:
     headers = {"E2b-Sandbox-Id": box.sandbox_id, "E2b-Sandbox-Port": "49999"}
@@ -163,8 +169,7 @@ def test_odd_json_is_refused_on_websockets(box: Sandbox, service: Service, body:
     with connect(f"{url}/api/kernels/{context.id}/channels", additional_headers=headers) as socket:
         socket.send(body)
         with pytest.raises(ConnectionClosed) as caught:
-            while True:  # a kernel that starts has something to say, too
-                socket.recv(timeout=SOON)
+            _read_all(socket)
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1003
     box.remove_code_context(context)
