@@ -108,17 +108,15 @@ async def prepare(*options: Mapping[str, object]) -> None:
 def revive(url: str) -> bool:
     """Start the host of this user again if it answered at ``url`` and has crashed.
 
-    Its sandboxes live on, and the next host takes them over. False: there was nothing to
-    do. Raises `EmbeddedHostException`. Blocks while the host starts.
+    Its sandboxes live on, and the next host takes them over. False: no such host crashed.
+    Raises `EmbeddedHostException`. Blocks while the host starts.
     """
     directory = data_directory()
     crashed = _read(directory)
     if crashed is None or not crashed.embedded or crashed.url != url:
         return False
     with _starting:
-        if find(directory) is not None:
-            return False
-        host = _start(directory)
+        host = find(directory) or _start(directory)
     if host.url != url:
         raise EmbeddedHostException(
             f"the host on this machine crashed, and its port was taken: it runs at {host.url} "
@@ -128,7 +126,10 @@ def revive(url: str) -> bool:
 
 
 def keep_alive(url: str) -> None:
-    """`revive`, for a price that can be paid before each call: one look at a process."""
+    """`revive`, for a price that can be paid before each call: one look at a process.
+
+    On an event loop too: only a crash makes it block, and then nothing else would go on.
+    """
     known = _known
     if known is not None and known[2].url == url and not _is_alive(known[2].pid):
         revive(url)

@@ -20,6 +20,7 @@ from e2b import (
 )
 from e2b import Sandbox as BaseSandbox
 from e2b.api.client_sync import get_transport
+from e2b.connection_config import ConnectionConfig
 from e2b.sandbox.main import SandboxOpts
 from e2b.sandbox_sync.commands.command import Commands
 from e2b.sandbox_sync.commands.pty import Pty
@@ -180,6 +181,12 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         )
         without_limits(sandbox.connection_config)
         return sandbox
+
+    @property
+    def connection_config(self) -> ConnectionConfig:
+        """How the host is reached: that of this machine is started again if it has crashed."""
+        self._keep_host_alive()
+        return super().connection_config
 
     @property
     def files(self) -> Files:
@@ -440,11 +447,10 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
 
     def _keep_host_alive(self) -> None:
         """For calls of the base SDK, which would not know how to start the host again."""
-        embedded.keep_alive(Link.to(self).url)
+        embedded.keep_alive(super().connection_config.api_url)
 
     def _ask(self, request: contexts.ContextRequest, request_timeout: float | None = None) -> Any:
         timeout = self._request_timeout(request_timeout)
-        self._keep_host_alive()
         try:
             return contexts.read(self._client.request(**request.arguments(Link.to(self), timeout)))
         except httpx.TimeoutException as late:

@@ -19,7 +19,10 @@ from e2b import (
 )
 from e2b import AsyncSandbox as BaseSandbox
 from e2b.api.client_async import get_transport
+from e2b.connection_config import ConnectionConfig
 from e2b.sandbox.main import SandboxOpts
+from e2b.sandbox_async.commands.command import Commands
+from e2b.sandbox_async.commands.pty import Pty
 
 from code_interpreter import contexts, embedded
 from code_interpreter.cell import Cell, check_execution_id, make_cell
@@ -114,12 +117,31 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         self._connection: AsyncConnection | None = None
 
     @property
+    def connection_config(self) -> ConnectionConfig:
+        """How the host is reached: that of this machine is started again if it has crashed."""
+        self._keep_host_alive()
+        return super().connection_config
+
+    @property
     def files(self) -> AsyncFiles:
         """Files of the sandbox: E2B's calls, and whole directories up and down."""
+        self._keep_host_alive()
         if self._files is None:
             config = self.connection_config
             self._files = AsyncFiles(self.envd_api_url, self._envd_version, config, self._envd_api)
         return self._files
+
+    @property
+    def commands(self) -> Commands:
+        """Commands in the sandbox."""
+        self._keep_host_alive()
+        return super().commands
+
+    @property
+    def pty(self) -> Pty:
+        """Terminals in the sandbox."""
+        self._keep_host_alive()
+        return super().pty
 
     @classmethod
     async def create(
@@ -436,10 +458,13 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
                 raise SandboxKilledException from error
             raise
 
+    def _keep_host_alive(self) -> None:
+        """For calls of the base SDK, which would not know how to start the host again."""
+        embedded.keep_alive(super().connection_config.api_url)
+
     async def _ask(
         self, request: contexts.ContextRequest, request_timeout: float | None = None
     ) -> Any:
-        await asyncio.to_thread(embedded.keep_alive, Link.to(self).url)
         timeout = self._request_timeout(request_timeout)
         try:
             return contexts.read(

@@ -219,7 +219,8 @@ class Lifecycle:
 
     async def _introduce(self, made: Record, template: str, wish: Wish) -> Record:
         try:
-            record = _granted(made, template, wish)
+            has_internet = not self._runtime.cuts_internet
+            record = _granted(made, template, wish, has_internet=has_internet)
             told = made if made.phase is Phase.POOLED else None
             await self.boxes.introduce(record, told)
             self._watch(await self.registry.put(record))
@@ -365,8 +366,8 @@ class Lifecycle:
                 await self._end(entry, "died by itself")
 
 
-def _granted(made: Record, template: str, wish: Wish) -> Record:
-    """The record of the box with what the caller asked for, and its tokens."""
+def _granted(made: Record, template: str, wish: Wish, *, has_internet: bool) -> Record:
+    """The record of the box with what the caller asked for and got, and its tokens."""
     started = now()
     return replace(
         made.moved(Phase.RUNNING),
@@ -381,7 +382,7 @@ def _granted(made: Record, template: str, wish: Wish) -> Record:
         env_vars=wish.env_vars,
         auto_pause=wish.auto_pause,
         auto_resume=wish.auto_resume,
-        allow_internet_access=wish.allow_internet_access,
+        allow_internet_access=has_internet,
         network=wish.network,
         idempotency_key=wish.idempotency_key,
         request_digest=wish.digest,

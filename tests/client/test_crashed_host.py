@@ -45,7 +45,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def crash() -> None:
     pid = embedded.find_or_start().pid
     os.kill(pid, signal.SIGKILL)
-    while embedded._host_holds_lock(embedded.data_directory()):
+    while embedded._is_alive(pid) or embedded._host_holds_lock(embedded.data_directory()):
         time.sleep(0.01)
 
 
@@ -84,6 +84,21 @@ async def test_asynchronously(data: Path) -> None:
         assert (await sandbox.run_code("runs")).text == "1"
         crash()
         assert len(await sandbox.list_code_contexts()) >= 1
+        crash()
+        assert (await sandbox.commands.run("echo alive")).stdout == "alive\n"
+        crash()
+        assert (await sandbox.get_info()).sandbox_id == sandbox.sandbox_id
+        crash()
+
+
+def test_calls_of_the_control_plane_go_on(data: Path) -> None:
+    with Sandbox.create() as sandbox:
+        crash()
+        assert sandbox.get_info().sandbox_id == sandbox.sandbox_id
+        crash()
+        sandbox.set_timeout(60)
+        crash()  # and the end of the block ends the sandbox
+    assert Sandbox.list().next_items() == []
 
 
 def test_a_host_that_was_stopped_is_not_started_for_its_sandboxes(data: Path) -> None:

@@ -25,6 +25,7 @@ def test_what_is_known_of_a_sandbox(sandbox: e2b.Sandbox) -> None:
     assert info.metadata == {"purpose": "test"}
     assert info.state is e2b.SandboxState.RUNNING
     assert info.end_at > info.started_at
+    assert info.allow_internet_access is False, "what it has, not what E2B's client wishes for"
 
 
 def test_a_list_of_sandboxes(sandbox: e2b.Sandbox) -> None:

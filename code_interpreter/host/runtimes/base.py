@@ -89,7 +89,7 @@ class SandboxRuntime(ABC):
 
     name: str
     cuts_internet = True
-    """Whether a sandbox can be kept off the internet."""
+    """Whether sandboxes are kept off the internet: their network is their own loopback."""
 
     def directory_name(self, sandbox_id: str) -> str:
         """What a box is called in the data directory."""
