@@ -69,7 +69,7 @@ class Provisioner(KernelProvisionerBase):
             return
         try:
             os.killpg(self.pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # gone, or another account's alone
             return
 
     async def kill(self, restart: bool = False) -> None:

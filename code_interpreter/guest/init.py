@@ -175,8 +175,13 @@ class Init:
         ]
 
     def _start(self, supervisor: Supervisor) -> None:
-        warm = bool(self._config.modules)
-        self._supervisors[supervisor.fork(2, warm=warm)] = supervisor
+        try:
+            pid = supervisor.fork(2, warm=bool(self._config.modules))
+        except OSError as error:  # no memory or no process left: that may pass
+            print(f"init: {supervisor.name}: {error}", file=sys.stderr, flush=True)
+            self._restarts.append((time.monotonic() + RESTART_PAUSE, supervisor))
+            return
+        self._supervisors[pid] = supervisor
 
     # --- children -----------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ def problem() -> str | None:
     return None
 
 
-def install(local: Path, etc: Path, *, one_account: bool) -> None:
+def install(local: Path) -> None:
     """Put a copy into a template's ``/usr/local``; without one its users are told why."""
     program = local / "bin" / "sudo"
     reason, plugins = problem(), _plugins()
@@ -43,6 +43,12 @@ def install(local: Path, etc: Path, *, one_account: bool) -> None:
     shutil.copyfile(PROGRAM, program)
     program.chmod(0o4755)
     shutil.copytree(plugins, local / "libexec" / "sudo", symlinks=True)
+
+
+def configure(etc: Path, *, one_account: bool) -> None:
+    """Have the copy find its plugins; nothing where there is no copy."""
+    if problem() is not None:
+        return
     # One account can neither become another to read a file nor change its groups.
     options = " sudoers_mode=0400" if one_account else ""
     lines = [f"Plugin {name} {_INSIDE}/sudoers.so{options}\n" for name in _NAMES]

@@ -119,9 +119,7 @@ class TemplateStore:
         try:
             await _make_local(unfinished / "local", progress)
             if id_grant().kind is not IdKind.ALL:
-                one_account = id_grant().kind is IdKind.SINGLE
-                etc = unfinished / "root" / "etc"
-                own_sudo.install(unfinished / "local", etc, one_account=one_account)
+                own_sudo.install(unfinished / "local")
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -200,6 +198,8 @@ def _make_root(root: Path) -> None:
     if os.getuid() == 0:
         for path in (root / "home/user", *(root / "home/user").rglob("*")):
             os.chown(path, 1000, 1000)
+    if id_grant().kind is not IdKind.ALL:
+        own_sudo.configure(root / "etc", one_account=id_grant().kind is IdKind.SINGLE)
 
 
 def _copy_etc(etc: Path) -> None:

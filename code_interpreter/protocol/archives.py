@@ -99,12 +99,25 @@ def read_entries(pull: Callable[[], bytes], put: Put) -> None:
     source = _Source(pull)
     try:
         # Its reader of streams asks for nothing but ``read``.
-        with tarfile.open(fileobj=_as_file(source), mode="r|", bufsize=CHUNK) as archive:
+        with _damage_told():  # it reads the first header
+            archive = tarfile.open(fileobj=_as_file(source), mode="r|", bufsize=CHUNK)
+        with archive:
             while (entry := _next(archive, source)) is not None:
                 put(entry, archive)
         source.drain()
     except tarfile.TarError as error:
         raise BadArchive(f"the body is not a tar archive: {error}") from error
+
+
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    """``tarfile`` lets numbers that are none through as what they are."""
+    try:
+        yield
+    except BadArchive:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise BadArchive(f"the header of an entry is damaged: {error}") from error
 
 
 def names_of(path: str) -> list[str]:
@@ -148,7 +161,8 @@ def _as_file(source: _Source) -> IO[bytes]:
 
 def _next(archive: tarfile.TarFile, source: _Source) -> tarfile.TarInfo | None:
     source.allowance = _ALLOWANCE
-    entry = archive.next()
+    with _damage_told():
+        entry = archive.next()
     source.allowance = None
     archive.members = []  # type: ignore[attr-defined]  # it would keep all it has seen
     return entry

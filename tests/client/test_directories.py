@@ -249,6 +249,14 @@ def test_streams_that_are_refused(entries: list[tarfile.TarInfo], tmp_path: Path
     assert [path.name for path in (tmp_path / "inner").iterdir()] == ["most"]
 
 
+@pytest.mark.parametrize("field", ["GNU.sparse.map", "GNU.sparse.size"])
+def test_headers_with_numbers_that_are_none(field: str, tmp_path: Path) -> None:
+    odd = entry("a")
+    odd.pax_headers = {field: "x"}
+    with pytest.raises(BadArchive, match="damaged"):
+        unpack(stream_of(odd), tmp_path, Tally())
+
+
 NAMES = st.lists(st.sampled_from(["a", "b", "..", "."]), min_size=1, max_size=4).map("/".join)
 TARGETS = st.one_of(NAMES, NAMES.map(lambda name: f"/{name}"))
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from code_interpreter.host import own_sudo
+from code_interpreter.host import own_sudo, templates
+from code_interpreter.host.ids import IdGrant, IdKind
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ def template(tmp_path: Path) -> Path:
 
 def test_a_copy_with_its_plugins(template: Path) -> None:
     assert own_sudo.problem() is None
-    own_sudo.install(template / "local", template / "etc", one_account=False)
+    own_sudo.install(template / "local")
+    own_sudo.configure(template / "etc", one_account=False)
     program = template / "local" / "bin" / "sudo"
     assert stat.S_IMODE(program.stat().st_mode) == 0o4755
     assert program.read_bytes() == own_sudo.PROGRAM.read_bytes()
@@ -34,7 +36,7 @@ def test_a_copy_with_its_plugins(template: Path) -> None:
 
 
 def test_where_there_is_one_account(template: Path) -> None:
-    own_sudo.install(template / "local", template / "etc", one_account=True)
+    own_sudo.configure(template / "etc", one_account=True)
     sudoers = template / "etc" / "sudoers"
     assert sudoers.read_text().endswith("Defaults preserve_groups\n")
     assert stat.S_IMODE(sudoers.stat().st_mode) == 0o400
@@ -48,10 +50,21 @@ def test_where_there_is_one_account(template: Path) -> None:
 def test_without_sudo_its_users_are_told(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_sudo, "PROGRAM", template / "no-sudo")
     assert own_sudo.problem() == f"{template}/no-sudo is missing: apt-get install sudo"
-    own_sudo.install(template / "local", template / "etc", one_account=False)
+    own_sudo.install(template / "local")
+    own_sudo.configure(template / "etc", one_account=False)
+    assert not (template / "etc" / "sudo.conf").exists()
     said = subprocess.run(
         [template / "local" / "bin" / "sudo", "id"], capture_output=True, text=True
     )
     assert said.returncode == 1
     assert "sudo: not in this sandbox: its host does not run as root, and" in said.stderr
     assert "apt-get install sudo" in said.stderr
+
+
+@pytest.mark.parametrize("kind", [IdKind.RANGE, IdKind.SINGLE])
+def test_the_root_of_a_template_knows_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: IdKind
+) -> None:
+    monkeypatch.setattr(templates, "id_grant", lambda: IdGrant(kind))
+    templates._make_root(tmp_path / "root")
+    assert "Plugin sudoers_policy" in (tmp_path / "root" / "etc" / "sudo.conf").read_text()
