@@ -100,7 +100,7 @@ def read_entries(pull: Callable[[], bytes], put: Put) -> None:
     try:
         # Its reader of streams asks for nothing but ``read``.
         with _damage_told():  # it reads the first header
-            archive = tarfile.open(fileobj=_as_file(source), mode="r|", bufsize=CHUNK)
+            archive = tarfile.open(fileobj=_as_file(source), mode="r|", bufsize=CHUNK)  # noqa: SIM115 - closed below
         with archive:
             while (entry := _next(archive, source)) is not None:
                 put(entry, archive)
