@@ -324,7 +324,7 @@ class Lifecycle:
         self.journal.forget(record.sandbox_id)
         try:
             await self._runtime.halt(record.live_box)
-        except RuntimeFailure as error:
+        except (RuntimeFailure, OSError) as error:
             _log.error("sandbox %s: %s", record.sandbox_id, error)
         _log.info("%s: %s", record.sandbox_id, message)
         removal = self._tasks.spawn(self.boxes.remove(record), f"end of {record.sandbox_id}")
