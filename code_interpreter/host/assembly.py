@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -55,7 +56,9 @@ def isolation_of(settings: Settings, name: RuntimeName) -> Isolation:
 
     nowhere = PreparedTemplate(settings.pool_template, settings.data_dir / "templates" / "none")
     reserve = memory_reserve(settings)
-    runtime = NamespacesRuntime(settings.data_dir, nowhere, memory_reserve=reserve)
+    # Under a name of its own: the control groups of a host that runs here are not to be touched.
+    place = settings.data_dir / f"doctor-{os.getpid()}"
+    runtime = NamespacesRuntime(place, nowhere, memory_reserve=reserve)
     try:
         return runtime.isolation()
     finally:
