@@ -5,14 +5,16 @@ What user code had stopped itself (a job of a shell) is noted, and stays stopped
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 
-from code_interpreter.host.processes import is_alive
+from code_interpreter.host.data_directory import write_atomically
+from code_interpreter.host.processes import is_alive, start_ticks
 from code_interpreter.host.runtimes.base import Box, RuntimeFailure
 
 STOP_DEADLINE = 5.0
@@ -24,33 +26,60 @@ _STILL = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP, psutil.STATUS_ZOMBI
 def stop(box: Box) -> None:
     """SIGSTOP for every process. Raises `RuntimeFailure`; then all go on."""
     note = box.run_directory / _FILE
-    stopped: dict[int, float] = {}
+    stopped: dict[int, int] = {}
     deadline = time.monotonic() + STOP_DEADLINE
-    while running := [each for each in tree(box) if _runs(each)]:
+    while running := [each.pid for each in tree(box) if _runs(each)]:
         # Parents first: they start no others, and do not see their children stop.
-        for process in reversed(running):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                stopped[process.pid] = process.create_time()
-                process.send_signal(signal.SIGSTOP)
-        note.write_text(json.dumps(list(stopped.items())))
+        found = {pid: ticks for pid in reversed(running) if (ticks := start_ticks(pid)) is not None}
+        stopped |= found
+        # Noted first: a host that dies from here on leaves to the next one what it has stopped.
+        _write(note, stopped, box)
+        for pid, ticks in found.items():
+            _send(pid, ticks, signal.SIGSTOP)
         if time.monotonic() > deadline:
             go_on(box)
-            raise RuntimeFailure(f"processes do not stop: {[each.pid for each in running]}")
+            raise RuntimeFailure(f"processes do not stop: {running}")
         time.sleep(0.001)
 
 
 def go_on(box: Box) -> None:
-    """SIGCONT for every process that `stop` has stopped, children first."""
+    """SIGCONT for every process that `stop` has stopped, children first.
+
+    Raises `RuntimeFailure`; then the note of what was stopped is kept.
+    """
+    if not is_alive(box.pid, box.start_ticks):
+        raise RuntimeFailure(f"sandbox {box.sandbox_id} has ended")
     note = box.run_directory / _FILE
     try:
-        stopped = dict(json.loads(note.read_text()))
+        stopped = [(int(pid), int(ticks)) for pid, ticks in json.loads(note.read_text())]
     except FileNotFoundError:
         return
-    for process in tree(box):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if stopped.get(process.pid) == process.create_time():
-                process.send_signal(signal.SIGCONT)
+    except (OSError, ValueError, TypeError) as error:
+        raise RuntimeFailure(f"{note} cannot be read: {error}") from error
+    held = [pid for pid, ticks in reversed(stopped) if not _send(pid, ticks, signal.SIGCONT)]
+    if held:
+        raise RuntimeFailure(f"processes that this host may not continue: {held}")
     note.unlink()
+
+
+def _write(note: Path, stopped: dict[int, int], box: Box) -> None:
+    try:
+        write_atomically(note, json.dumps(list(stopped.items())))
+    except OSError as error:
+        go_on(box)
+        raise RuntimeFailure(f"{note} cannot be written: {error}") from error
+
+
+def _send(pid: int, ticks: int, number: signal.Signals) -> bool:
+    """Whether the process has the signal, or is gone."""
+    try:
+        if is_alive(pid, ticks):
+            os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        return False
+    return True
 
 
 def tree(box: Box) -> list[psutil.Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from code_interpreter import Sandbox
-from code_interpreter.host.runtimes.base import Box
+from code_interpreter.host.runtimes.base import Box, RuntimeFailure
 from code_interpreter.host.runtimes.namespaces import box_name
 from code_interpreter.host.stopping import go_on, stop
 from tests.host.running import NO_POOL, RunningHost, data_directory
@@ -53,7 +54,10 @@ def test_a_sandbox_stands_still_and_goes_on(host: RunningHost) -> None:
     sandbox.pause()
     family = [init, *init.children(recursive=True)]
     assert len(family) > 4
-    assert {each.status() for each in family} == {psutil.STATUS_STOPPED}
+    assert init.status() == psutil.STATUS_STOPPED
+    # What has ended before its turn is still there: its parent stands still, too.
+    still = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    assert {each.status() for each in family} <= still
     sandbox.connect(timeout=100)
     assert sandbox.run_code("kept").text == "1"
     first = sandbox.files.read("tick")
@@ -79,7 +83,15 @@ def test_what_was_stopped_before_stays_stopped(tmp_path: Path) -> None:
         box = Box("i1", "process", parent.pid, ticks, tmp_path, "base")
         stop(box)
         assert parent.status() == child.status() == psutil.STATUS_STOPPED
+        note = tmp_path / "stopped.json"
+        said = note.read_text()
+        note.write_text("[[")
+        with pytest.raises(RuntimeFailure, match="cannot be read"):
+            go_on(box)
+        note.write_text(said)
+        assert json.loads(said) == [[parent.pid, ticks]]
         go_on(box)
+        assert not note.exists()
         wait_for(parent, psutil.STATUS_SLEEPING)
         assert child.status() == psutil.STATUS_STOPPED
         go_on(box)  # once more is no harm
