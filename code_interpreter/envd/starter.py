@@ -22,6 +22,8 @@ START_DEADLINE = 30.0
 IDLE_SECONDS = 30.0
 """A spawner that nobody needs for so long is ended: it holds some memory."""
 _RETRY = 0.002
+_PAUSES = (0, 0.05, 0.2)
+"""Seconds before a command is given to the next spawner when one was killed."""
 _MESSAGE = 64 * 1024
 Streams = tuple[int, int, int]
 
@@ -59,10 +61,12 @@ class Starter:
 
         Raises OSError with the name of the program, or of the directory.
         """
-        try:
-            return await self._spawner(user).start(wanted, streams)
-        except ConnectionResetError:  # killed, and what it may have started with it
-            return await self._spawner(user).start(wanted, streams)
+        for pause in _PAUSES:
+            try:
+                return await self._spawner(user).start(wanted, streams)
+            except ConnectionResetError:  # killed, and what it may have started with it
+                await asyncio.sleep(pause)
+        return await self._spawner(user).start(wanted, streams)
 
     def close(self) -> None:
         """What was started goes on; nobody hears of its end any more."""

@@ -146,7 +146,16 @@ def test_what_the_host_alone_may_ask_is_not_there(headers: dict[str, str], path:
 def test_internal_paths_of_envd(name: str) -> None:
     with pytest.raises(Refused):
         target("localhost", BOX, f"/{name}")
+
+
+@pytest.mark.parametrize("name", ["unfreeze", "collapse", "fsfreeze", "fsthaw", "upgrade"])
+def test_the_gateway_has_no_such_paths(name: str) -> None:
     assert target("localhost", GATEWAY, f"/{name}") == SandboxPort("i1", 49999)
+
+
+def test_the_host_alone_has_the_gateway_wait() -> None:
+    with pytest.raises(Refused):
+        target("localhost", GATEWAY, "/freeze")
 
 
 def test_other_servers_may_have_those_paths() -> None:
