@@ -14,6 +14,8 @@ from code_interpreter.host.tasks import Tasks
 
 RECLAIM_DEADLINE = 60.0
 """Seconds that the kernel may look for memory to give back."""
+CANCEL_DEADLINE = 2.0
+"""Seconds that a resume waits for the kernel to stop looking."""
 _log = logging.getLogger(__name__)
 
 
@@ -38,9 +40,9 @@ class Pausing:
         await self._freeze(name, frozen=True)
         file = self._cgroups.reclaim_file(name)
         if file is not None:
-            self._reclaiming[name] = self._tasks.spawn(
-                self._reclaim(name, file), f"memory of {box.sandbox_id}"
-            )
+            reclaiming = self._tasks.spawn(self._reclaim(name, file), f"memory of {box.sandbox_id}")
+            self._reclaiming[name] = reclaiming
+            reclaiming.add_done_callback(lambda ended: self._forget(name, ended))
 
     async def resume(self, box: Box) -> None:
         """Raises `RuntimeFailure`. What was reclaimed comes back when it is used."""
@@ -48,14 +50,21 @@ class Pausing:
             await asyncio.to_thread(stopping.go_on, box)
             return
         name = box.run_directory.name
-        reclaiming = self._reclaiming.pop(name, None)
+        reclaiming = self._reclaiming.get(name)
         if reclaiming is not None:
             reclaiming.cancel()
+            await asyncio.wait({reclaiming}, timeout=CANCEL_DEADLINE)
+        # In any case: a host that was killed while it reclaimed has left it allowed.
+        self._cgroups.allow_swap(name, allowed=False)
         await self._freeze(name, frozen=False)
 
     async def close(self) -> None:
         """Paused boxes stay paused."""
         await self._tasks.close()
+
+    def _forget(self, name: str, ended: asyncio.Task[None]) -> None:
+        if self._reclaiming.get(name) is ended:
+            del self._reclaiming[name]
 
     async def _freeze(self, name: str, *, frozen: bool) -> None:
         try:
