@@ -190,9 +190,17 @@ class _Writer:
 
     async def leave(self) -> None:
         """A thread cannot be cancelled, and has the descriptor: wait for it."""
-        if self._work is not None:
-            await asyncio.wait([self._work])
-            self._work.exception()
+        if self._work is None:
+            return
+        cancelled: asyncio.CancelledError | None = None
+        while not self._work.done():
+            try:
+                await asyncio.wait([self._work])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        self._work.exception()
+        if cancelled is not None:
+            raise cancelled
 
 
 def _write_all(descriptor: int, data: bytes | bytearray, path: str) -> None:

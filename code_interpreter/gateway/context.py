@@ -368,8 +368,10 @@ class Context:
         self._telling = tell_listeners
         if self._current is not None:
             self._current.stop(Cause.RESTART)
-        await self._end_kernel()
-        self._telling = True
+        try:
+            await self._end_kernel()
+        finally:
+            self._telling = not self._removed
         self.prepare()
         if self._starting is not None:
             await asyncio.shield(self._starting)

@@ -52,8 +52,9 @@ class LiveKernels:
     def all(self) -> list[tuple[str, Context]]:
         """Every context, and those that were started as live ones once more."""
         contexts = {context.id: context for context in self._gateway.contexts()}
-        again = [(key, contexts.get(owner)) for key, owner in self._attached.items()]
-        return [*contexts.items(), *((key, context) for key, context in again if context)]
+        self._attached = {key: own for key, own in self._attached.items() if own in contexts}
+        again = [(key, contexts[owner]) for key, owner in self._attached.items()]
+        return [*contexts.items(), *again]
 
     async def remove(self, kernel_id: str) -> None:
         """End a context; or only the use of it, if it was live already. Raises `Refusal`."""

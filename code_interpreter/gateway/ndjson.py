@@ -91,7 +91,7 @@ class View:
 
 
 def _lines(event: ExecutionEvent) -> Iterator[bytes]:
-    """None for events that have no form here."""
+    """Nothing for events that have no form here."""
     fields = _fields(event)
     if fields is not None:
         yield ascii_json(fields) + b"\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
@@ -40,9 +40,6 @@ class GuestConfig:
     """envd only: without a request for so long it ends, with status 0; None: never."""
     kernel_starter_fd: int | None = None
     """gateway only: a connection to the init that forks warm kernels; None starts them cold."""
-
-    def with_listener(self, descriptor: int) -> GuestConfig:
-        return replace(self, listen_fd=descriptor)
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

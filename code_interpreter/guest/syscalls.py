@@ -37,7 +37,6 @@ _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
-MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NODEV = 0x4
 _MOUNT_ATTR_IDMAP = 0x00100000
 _FSCONFIG_SET_FLAG = 0
@@ -56,7 +55,6 @@ _PR_SET_SECCOMP = 22
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
-_PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
@@ -353,11 +351,6 @@ def set_seccomp_filter(program: bytes) -> None:
 def die_with_parent() -> None:
     """SIGKILL for this process once its parent has died."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def become_subreaper() -> None:
-    """Orphans below this process become its children."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_hostname(name: str) -> None:

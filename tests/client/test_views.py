@@ -79,11 +79,11 @@ def test_default_contexts_go_by_their_language(sandbox: Sandbox) -> None:
 
 def test_variables_are_listed_while_a_cell_runs(sandbox: Sandbox) -> None:
     sandbox.run_code("import numpy, time; grid = numpy.zeros((3, 4)); word = 'a' * 1000")
-    running = sandbox.run_code("time.sleep(2)", background=True)
+    running = sandbox.run_code("time.sleep(30)", background=True)
     began = time.monotonic()
     by_name = {each.name: each for each in sandbox.list_variables()}
-    assert time.monotonic() - began < 1.5
-    running.wait()
+    assert time.monotonic() - began < 10
+    running.cancel()
     assert (by_name["grid"].type, by_name["grid"].shape) == ("numpy.ndarray", [3, 4])
     assert len(by_name["word"].preview or "") <= 200
     assert "numpy" not in by_name

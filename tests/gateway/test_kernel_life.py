@@ -79,15 +79,15 @@ async def test_a_cell_that_ignores_interrupts_is_killed_on_schedule(
     shared: World, code: str
 ) -> None:
     async with shared.link() as link:
-        outcome = await link.run(code, timeout=0.5, deadline=8)
+        outcome = await link.run(code, timeout=0.5, deadline=15)
         end = outcome.end
         assert (end.status, end.kernel_state, end.cause) == (
             ExecutionStatus.INTERRUPTED,
             KernelState.RESET,
             Cause.TIMEOUT,
         )
-        assert 4 < end.receipt.wall_seconds < 6
-        assert (await link.run("1+1", deadline=10)).text == "2"
+        assert 4 < end.receipt.wall_seconds < 9
+        assert (await link.run("1+1", deadline=15)).text == "2"
 
 
 async def test_a_time_out_keeps_the_variables(shared: World) -> None:

@@ -87,7 +87,7 @@ def test_death_is_an_error_at_once_and_the_next_cell_runs(peer: Any, code: str) 
     peer.run_code("import os")
     began = time.monotonic()
     execution = peer.run_code(code)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 8
     assert execution.error.name == "ContextRestarting"
     assert ("code 1" if "exit" in code else "signal 9") in execution.error.value
     assert peer.run_code("1 + 1", timeout=HANG).text == "2"

@@ -111,7 +111,7 @@ async def test_an_interrupt_reaches_a_cell_that_waits_for_input(shared: World) -
     await shared.run("kept <- 1", language="r")
     code = "readline('? ')"
     outcome = await shared.run(code, language="r", timeout=0.5, allow_stdin=True)
-    assert outcome.end.receipt.wall_seconds < 3
+    assert outcome.end.receipt.wall_seconds < 8
     assert (await shared.run("kept", language="r")).text == "[1] 1"
 
 

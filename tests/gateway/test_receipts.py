@@ -32,7 +32,7 @@ ENDS = {
 
 
 def check(receipt: Receipt) -> None:
-    assert 0.45 < (receipt.cpu_seconds or 0) <= receipt.wall_seconds + 0.1
+    assert 0.45 < (receipt.cpu_seconds or 0) <= receipt.wall_seconds + 0.4
     assert 100_000_000 < (receipt.peak_memory_bytes or 0) < 1_000_000_000
     assert receipt.stdout.total_bytes == 1000
     assert receipt.stdout.omitted_bytes == 0
@@ -43,7 +43,7 @@ def check(receipt: Receipt) -> None:
 async def test_what_a_cell_cost_is_told_however_it_ends(shared: World, name: str) -> None:
     code, timeout, state = ENDS[name]
     async with shared.link() as link:
-        await link.run("until = 0\nfor n in range(3_000_000): until += n")  # not this cell's time
+        await link.run("until = 0\nfor n in range(10_000_000): until += n")  # not this cell's time
         outcome = await link.run(WORKS + code, timeout=timeout)
     assert outcome.end.kernel_state is state
     check(outcome.end.receipt)

@@ -112,10 +112,10 @@ async def test_contexts_run_at_the_same_time(shared: World) -> None:
             await link.run("import time", context_id=each)
         loop = asyncio.get_running_loop()
         before = loop.time()
-        ids = [await link.begin("time.sleep(1)", context_id=each) for each in made]
+        ids = [await link.begin("time.sleep(4)", context_id=each) for each in made]
         for each in ids:
             await link.outcome(each)
-        assert loop.time() - before < 1.8
+        assert loop.time() - before < 7.5
         for each in made:
             await client.delete(f"/contexts/{each}")
 

@@ -127,7 +127,7 @@ async def test_half_sent_requests_are_turned_away(world: World) -> None:
     started = loop.time()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.port}") as client:
         assert (await client.get("/x")).status_code == 200
-    assert loop.time() - started < 2
+    assert loop.time() - started < 8
     answers = []
     for reader, _ in slow[:280]:
         async with asyncio.timeout(5):
