@@ -34,8 +34,8 @@ for (const [type, field] of [["error", "error"], ["unhandledrejection", "reason"
 // that it cannot get. Deno's own commands say why.
 Object.defineProperty(globalThis, Symbol.for("code_interpreter.explain"), {
   value: async (source) => {
+    const signal = AbortSignal.timeout(5000);
     const ask = async (args, input) => {
-      const signal = AbortSignal.timeout(5000);
       const options = { args, stdin: "piped", stdout: "null", stderr: "piped", signal };
       const child = new Deno.Command(Deno.execPath(), options).spawn();
       const writer = child.stdin.getWriter();
@@ -45,10 +45,12 @@ Object.defineProperty(globalThis, Symbol.for("code_interpreter.explain"), {
       const [, said] = text.match(/^error: ([^]*?)\s*(?:Stack backtrace:|$(?![^]))/m) ?? [];
       return said?.replace(/file:\S*_stdin\.tsx/, "<anonymous>");
     };
-    let said = await ask(["fmt", "--check", "--ext", "tsx", "-"], source);
-    for (const [name] of source.matchAll(/\b(?:npm|jsr):[^'"`\s]+/g)) {
-      said ??= await ask(["cache", "--no-config", name], "");
-    }
+    const names = source.match(/\b(?:npm|jsr):[^'"`\s]+/g) ?? [];
+    const told = await Promise.all([
+      ask(["fmt", "--check", "--ext", "tsx", "-"], source),
+      ...[...new Set(names)].map((name) => ask(["cache", "--no-config", name], "")),
+    ]);
+    const said = told.find((each) => each !== undefined);
     if (said === undefined) return;
     const [, ename, evalue] = said.match(/^(?:(\w*Error): )?(.*)/);
     const traceback = said.split("\n");
