@@ -36,4 +36,4 @@ mypy
 
 say 'pytest'
 # Real processes and clocks on a machine that may be busy: what fails twice has failed.
-pytest -m 'not benchmark and not slow' --reruns 1
+pytest -m 'not benchmark and not slow' --reruns 1 --durations 15
