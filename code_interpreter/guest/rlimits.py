@@ -48,5 +48,6 @@ def processes_of_new_namespaces(count: int | None) -> Iterator[None]:
 def come_after_supervisors() -> None:
     """User code: no core dumps, which the host's kernel settings would write; and less haste."""
     resource.setrlimit(resource.RLIMIT_CORE, _NO_CORE)
-    hurried = os.getpriority(os.PRIO_PROCESS, 0) < 0
-    os.setpriority(os.PRIO_PROCESS, 0, 0 if hurried else _USER_CODE_AFTER)
+    now = os.getpriority(os.PRIO_PROCESS, 0)
+    # A host that was started with nice(1) stays where it is: nobody but root could lower it.
+    os.setpriority(os.PRIO_PROCESS, 0, 0 if now < 0 else max(now, _USER_CODE_AFTER))
