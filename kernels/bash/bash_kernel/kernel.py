@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sandbox_kernel.base import LeanKernel
-from sandbox_kernel.environment import KEY
+from sandbox_kernel.child import ChildKernel
 
 from bash_kernel.shell import INTERRUPTED, Bash
 
@@ -19,7 +20,7 @@ _AFTER_INTERRUPT = 0.1
 """Seconds that bash has to tell a status by itself after an interrupt."""
 
 
-class BashKernel(LeanKernel):
+class BashKernel(ChildKernel):
     implementation = "sandbox-bash"
     implementation_version = "1"
     banner = "bash"
@@ -31,10 +32,7 @@ class BashKernel(LeanKernel):
         "file_extension": ".sh",
     }
 
-    _sandbox: dict[str, str]
-
     def start(self) -> None:
-        self._sandbox = {}
         self._bash = Bash()
         self._ended: asyncio.Future[int] | None = None
         loop = asyncio.get_running_loop()
@@ -42,32 +40,20 @@ class BashKernel(LeanKernel):
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         super().start()
 
-    async def do_execute(  # type: ignore[override]
-        self,
-        code: str,
-        silent: bool,
-        store_history: bool = True,
-        user_expressions: dict[str, Any] | None = None,
-        allow_stdin: bool = False,
-        *,
-        cell_meta: dict[str, Any] | None = None,
-        cell_id: str | None = None,
+    async def run_cell(
+        self, code: str, variables: dict[str, str], *, silent: bool
     ) -> dict[str, Any]:
         self._cpu = self._cpu_seconds()
-        wishes = (cell_meta or {}).get(KEY) or {}
-        if "sandbox_env" in wishes:
-            self._replace_sandbox_variables(wishes["sandbox_env"])
         self._ended = asyncio.get_running_loop().create_future()
-        self._bash.run(code, wishes.get("env") or {})
+        self._bash.run(code, variables)
         status = await self._ended
         self._ended = None
         self.output.drain()
         return self._reply(status, silent=silent)
 
-    def _replace_sandbox_variables(self, variables: dict[str, str]) -> None:
-        gone = [name for name in self._sandbox if name not in variables]
-        self._bash.set_variables(variables, gone)
-        self._sandbox = variables
+    async def set_variables(self, variables: Mapping[str, str | None]) -> None:
+        kept = {name: value for name, value in variables.items() if value is not None}
+        self._bash.set_variables(kept, [name for name in variables if name not in kept])
 
     def _reply(self, status: int, *, silent: bool) -> dict[str, Any]:
         reply: dict[str, Any] = {"status": "ok", "execution_count": self.execution_count}
@@ -92,7 +78,7 @@ class BashKernel(LeanKernel):
     def _bash_is_gone(self) -> None:
         """``exit`` in a cell: the kernel goes with its bash, so that nobody is misled."""
         if self._bash.process.poll() is None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._bash.process.wait(1)
         self.output.drain()
         self._bash.close()

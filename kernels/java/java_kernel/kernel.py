@@ -7,18 +7,19 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sandbox_kernel.base import LeanKernel
-from sandbox_kernel.environment import KEY
+from sandbox_kernel.child import ChildKernel
 
 from java_kernel.jvm import Jvm, Told
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class JavaKernel(LeanKernel):
+class JavaKernel(ChildKernel):
     implementation = "sandbox-java"
     implementation_version = "1"
     banner = "JShell"
@@ -31,7 +32,6 @@ class JavaKernel(LeanKernel):
 
     def start(self) -> None:
         self._jvm = Jvm()
-        self._sandbox: dict[str, str] = {}
         self._told: list[Told] = []
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
@@ -39,34 +39,17 @@ class JavaKernel(LeanKernel):
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         super().start()
 
-    async def do_execute(  # type: ignore[override]
-        self,
-        code: str,
-        silent: bool,
-        store_history: bool = True,
-        user_expressions: dict[str, Any] | None = None,
-        allow_stdin: bool = False,
-        *,
-        cell_meta: dict[str, Any] | None = None,
-        cell_id: str | None = None,
+    async def run_cell(
+        self, code: str, variables: dict[str, str], *, silent: bool
     ) -> dict[str, Any]:
         self._cpu = self._cpu_seconds()
-        wishes = (cell_meta or {}).get(KEY) or {}
-        if "sandbox_env" in wishes:
-            await self._replace_sandbox_variables(wishes["sandbox_env"])
-        own: dict[str, str] = wishes.get("env") or {}
-        await self._set_properties(own)
+        await self.set_variables(variables)
         told = await self._evaluate(code)
-        await self._set_properties({name: self._sandbox.get(name) for name in own})
+        await self.set_variables({name: self.sandbox_variables.get(name) for name in variables})
         self.output.drain()
         return self._reply(told, silent=silent)
 
-    async def _replace_sandbox_variables(self, variables: dict[str, str]) -> None:
-        gone = {name: None for name in self._sandbox if name not in variables}
-        await self._set_properties({**gone, **variables})
-        self._sandbox = variables
-
-    async def _set_properties(self, variables: dict[str, str | None] | dict[str, str]) -> None:
+    async def set_variables(self, variables: Mapping[str, str | None]) -> None:
         """A JVM cannot change its environment: variables are system properties."""
         if not variables:
             return
@@ -122,7 +105,7 @@ class JavaKernel(LeanKernel):
                 self._told.append(each)
 
     def _jvm_is_gone(self) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._jvm.process.wait(1)
         self.output.drain()
         os._exit(abs(self._jvm.process.returncode or 1))

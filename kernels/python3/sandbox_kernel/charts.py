@@ -43,6 +43,7 @@ def from_figure(figure: Any) -> dict[str, Any]:
 
 
 def _from_axes(axes: Any) -> dict[str, Any]:
+    """What no extractor understands is ``unknown``; the picture is there, and no cell fails."""
     from e2b_charts.main import get_chart_from_ax
 
     try:
