@@ -227,9 +227,19 @@ async def _make_local(local: Path, progress: Progress) -> None:
     options = ("--no-input", "--disable-pip-version-check", "--no-compile", "-r", str(packages))
     await _run(*command, *options, progress=progress)
     progress("Preparing the sandbox template: compiling")
-    paths = ("-s", str(local), "-p", "/usr/local")  # the names that tracebacks show
-    await _run(python, "-m", "compileall", "-q", "-j", "0", *paths, str(local / "lib"), check=False)
+    await _compile(local)
     await asyncio.to_thread(_relocate, local)
+
+
+async def _compile(local: Path) -> None:
+    """What stays uncompiled costs every start of a host seconds: sandboxes keep no bytecode."""
+    paths = ("-s", str(local), "-p", "/usr/local")  # the names that tracebacks show
+    command = (str(local / "bin" / "python3"), "-m", "compileall", "-q", *paths)
+    try:
+        await _run(*command, "-j", "0", str(local / "lib"))
+    except TemplateMissing:
+        # A worker that dies ends such a run early. One by one, only what is no Python fails.
+        await _run(*command, str(local / "lib"), check=False)
 
 
 def _relocate(local: Path) -> None:
