@@ -27,6 +27,7 @@ from code_interpreter.gateway.hidden_cells import HiddenCells
 from code_interpreter.gateway.kernel import Kernel, KernelStartFailed
 from code_interpreter.gateway.kernel_end import KernelEnd
 from code_interpreter.gateway.languages import BARRIER, KernelSpec
+from code_interpreter.gateway.late import LateOutput
 from code_interpreter.gateway.ledger import ContextRecord, KernelRecord
 from code_interpreter.gateway.listeners import ClientMessage, Listener, Listeners
 from code_interpreter.gateway.message import KernelMessage
@@ -36,8 +37,6 @@ from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.guest.awake import AwakeClock
 from code_interpreter.protocol.executions import Cause
 
-MAX_LATE = 1000
-"""Late messages kept for the next cell."""
 _LATE_TYPES = frozenset({"stream", "display_data", "update_display_data", "clear_output"})
 _OUTPUT_TYPES = _LATE_TYPES | {"execute_result", "error"}
 
@@ -74,7 +73,7 @@ class Context:
         self._hidden = HiddenCells(spec, machinery.environment)
         self._barrier = Barrier(spec.barrier, self._receive)
         self._around: asyncio.Task[None] | None = None
-        self._late: deque[KernelMessage] = deque(maxlen=MAX_LATE)
+        self._late = LateOutput()
         self._removed = False
         self._adopted = False
         self._telling = True
@@ -139,7 +138,7 @@ class Context:
     def _start_next(self, kernel: Kernel) -> None:
         run = self._queue.popleft()
         self._current = run
-        late, self._late = self._late, deque(maxlen=MAX_LATE)
+        late = self._late.take()
         run.start(kernel, {USAGE_KEY: self._wishes(run, kernel)})
         for message in late:
             run.receive(message)
@@ -268,7 +267,7 @@ class Context:
             if run is not None:
                 run.receive(message)
             else:
-                self._late.append(message)
+                self._late.add(message)
 
     def _explanation(self, run: Run, message: KernelMessage) -> str:
         """Code that has the kernel say why the cell failed, if it did and did not say so."""

@@ -92,6 +92,50 @@ async def test_the_gateway_stays_small_under_a_gigabyte_and_ten_thousand_picture
     assert len(outcome.results) == 10_000
 
 
+RESIDENT = "int(open('/proc/self/statm').read().split()[1]) * 4096"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for n in range(100_000): print(f'{n} ' * 20, end='')",
+        "import sys\nfor _ in range(80): sys.stdout.write('x' * 2**20)",
+        "import sys\nfor _ in range(30): sys.stderr.write('ü' * 2**20)",
+        PICTURES.format(count=20, size=4_000_000),
+    ],
+)
+async def test_the_kernel_stays_small(shared: World, code: str) -> None:
+    """What a cell has printed and shown does not stay in memory."""
+    await shared.run("print('x' * 2**20)")
+    before = (await shared.run(RESIDENT)).text
+    outcome = await shared.run(code, deadline=60)
+    assert outcome.error is None
+    after = (await shared.run(f"import gc; gc.collect(); {RESIDENT}")).text
+    assert before is not None
+    assert after is not None
+    assert int(after) - int(before) < GROWTH, f"{(int(after) - int(before)) >> 20} MiB more"
+
+
+async def test_late_output_does_not_pile_up(shared: World) -> None:
+    """A thread that prints on when no cell runs: the next cell gets the end of it."""
+    code = """
+import sys, threading
+def write():
+    started.wait()
+    for n in range(50): sys.stdout.write(str(n) * 2**19)
+    sys.stdout.write("end")
+started = threading.Event()
+writer = threading.Thread(target=write)
+writer.start()
+"""
+    async with watched(shared):
+        await shared.run(code)
+        await shared.run("threading.Timer(0.05, started.set).start()")
+        await asyncio.sleep(1)
+        outcome = await shared.run("writer.join()", deadline=50)
+    assert outcome.stdout.endswith("end")
+
+
 async def test_memory_goes_back_after_a_flood(shared: World) -> None:
     await shared.run("1")
     before = shared.memory()

@@ -14,11 +14,12 @@ from ipykernel.ipkernel import IPythonKernel
 from sandbox_kernel import tables, variables
 from sandbox_kernel.base import LeanKernel, Usage
 from sandbox_kernel.publisher import Publisher
-from sandbox_kernel.shell import SandboxShell
+from sandbox_kernel.shell import SandboxCompiler, SandboxShell
 
 
 class SandboxKernel(LeanKernel, IPythonKernel):
     shell_class = SandboxShell
+    compiler_class = SandboxCompiler  # type: ignore[assignment]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

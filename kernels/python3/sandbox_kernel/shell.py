@@ -1,16 +1,24 @@
-"""`SandboxShell`: the IPython shell with our formatters and quick ``!commands``."""
+"""`SandboxShell`: the IPython shell with our formatters, quick ``!commands`` and tracebacks."""
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
+from ipykernel.compiler import XCachingCompiler
 from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQInteractiveShell
 
 from sandbox_kernel import formatters, pictures
 from sandbox_kernel.drawings import PLOTLY_MIME, from_plotly_bundle
 from sandbox_kernel.streams import Stream
+
+_NO_MODULE = ""
+"""Not a name that `sys.modules` could have."""
 
 
 class SandboxDisplayPublisher(ZMQDisplayPublisher):
@@ -21,12 +29,49 @@ class SandboxDisplayPublisher(ZMQDisplayPublisher):
         super().publish(data, *arguments, **options)
 
 
+class _Nothing(defaultdict[int, Any]):
+    """Forgets at once what it is given."""
+
+    def __missing__(self, key: int) -> list[Any]:
+        return []
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        pass
+
+
+class SandboxCompiler(XCachingCompiler):
+    def get_code_name(self, raw_code: str, code: str, number: int) -> str:  # type: ignore[override]
+        """Says right away that no module has this file.
+
+        For each traceback `inspect.getmodule` would look through all modules for one, again
+        and again: some milliseconds, once pandas is there.
+        """
+        name = super().get_code_name(raw_code, code, number)
+        inspect.modulesbyfile[name] = _NO_MODULE
+        return name
+
+
 class SandboxShell(ZMQInteractiveShell):
     display_pub_class = SandboxDisplayPublisher
 
     def init_display_formatter(self) -> None:
         super().init_display_formatter()
         formatters.install(self.display_formatter)
+
+    def init_history(self) -> None:
+        """Past cells' outputs are not kept for ``%notebook``: all that is ever printed or shown
+        would stay in memory, and each traceback be made twice."""
+        super().init_history()
+        self.history_manager.outputs = _Nothing()
+        self.history_manager.exceptions = _Nothing()
+
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        """Would copy what is written to the history's outputs."""
+        yield
+
+    def _format_exception_for_storage(self, exception: BaseException, **_: Any) -> dict[str, Any]:
+        return {}
 
     def init_io(self) -> None:
         super().init_io()
