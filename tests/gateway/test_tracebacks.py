@@ -12,7 +12,7 @@ FAILURES = {
     "in the cell": "1 / 0",
     "in a function of an earlier cell": "earlier(0)",
     "in a library": "import json; json.loads('{')",
-    "with a cause": "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError('k') from e",
+    "with a cause": "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError from e",
     "in code made from text": "exec('def g():\\n    1 / 0\\ng()')",
     "deep down": "def deep(n): return deep(n - 1) if n else 1 / 0\ndeep(30)",
 }
@@ -51,6 +51,6 @@ async def test_the_session_can_still_be_written_as_a_notebook(shared: World) -> 
     await shared.run("1 / 0")
     outcome = await shared.run("%notebook session.ipynb")
     assert outcome.error is None
-    written = await shared.run("import nbformat; nbformat.read('session.ipynb', 4).cells[-2].source")
+    written = await shared.run("import json; json.load(open('session.ipynb'))['cells'][-2]")
     assert written.text is not None
     assert "40 + 2" in written.text
