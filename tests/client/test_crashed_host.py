@@ -21,19 +21,20 @@ from code_interpreter import (
     embedded,
 )
 from tests.client.test_embedded import VARIABLES, stop_embedded
-from tests.service import shared_templates
 
-pytestmark = [pytest.mark.usefixtures("service"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A data directory that no host has, on this machine's default runtime."""
+    """A data directory that no host has, for hosts that are quick to start.
+
+    What becomes of sandboxes with all isolation when a host dies, tests/soak asks.
+    """
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    for name, value in shared_templates().items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("CODE_INTERPRETER_POOL_SIZE", "0")
+    monkeypatch.setenv("CODE_INTERPRETER_RUNTIME", "process")
     parent = Path(tempfile.mkdtemp(prefix="ci-"))  # short: unix sockets are made below it
     directory = parent / "data"
     monkeypatch.setenv("CODE_INTERPRETER_DATA_DIR", str(directory))
@@ -82,12 +83,9 @@ async def test_asynchronously(data: Path) -> None:
         assert (execution.status, execution.text) == (ExecutionStatus.OK, "1")
         crash()
         assert (await sandbox.run_code("runs")).text == "1"
-        crash()
         assert len(await sandbox.list_code_contexts()) >= 1
         crash()
         assert (await sandbox.commands.run("echo alive")).stdout == "alive\n"
-        crash()
-        assert (await sandbox.get_info()).sandbox_id == sandbox.sandbox_id
         crash()
 
 

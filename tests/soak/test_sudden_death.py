@@ -34,8 +34,8 @@ pytestmark = [pytest.mark.security, pytest.mark.usefixtures("service")]
 
 
 @pytest.mark.timeout(400)
-def test_forty_deaths() -> None:
-    _suffer(40, SEED)
+def test_twenty_deaths() -> None:
+    _suffer(20, SEED)
 
 
 @pytest.mark.slow
