@@ -1,111 +1,41 @@
 """The numbered events of one execution: kept for whoever reads them, now or again later.
 
-The latest stay in memory, older ones go to a file, and a while after the end nearly all of
-them do. When the file cannot be written (a full disk), events stay in memory up to
-`HARD_BYTES`; then the journal is `full`, and whoever fills it should stop.
+The latest stay in memory, older ones go to a file: when nobody waits for them, unless there
+are too many; and a while after the end nearly all of them do. When the file cannot be written
+(a full disk), events stay in memory up to `HARD_BYTES`; then the journal is `full`, and whoever
+fills it should stop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import codecs
-import json
 import os
 from array import array
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-from code_interpreter.gateway import bundle
+from code_interpreter.gateway.frames import Entry
 from code_interpreter.protocol.executions import (
     Accepted,
-    DisplayUpdate,
     EndOfExecution,
     ExecutionEvent,
     NumberOfExecutions,
     QueueMoved,
-    Refused,
     ResultEvent,
-    gateway_message,
 )
 
 MEMORY_BYTES = 4 << 20
+LEISURE_SECONDS = 0.2
+"""After which what is more goes to the file: its readers come first."""
 SETTLED_BYTES = 32 << 10
 SETTLE_SECONDS = 2.0
 """After the end, for readers to read from memory."""
 HARD_BYTES = 8 << 20
+"""Above, events go to the file at once."""
 BATCH_BYTES = 64 << 10
 HOLD_SECONDS = 0.002
 """How long an event that says little by itself waits for the next, to go out with it."""
-_EVENT_BYTES = 1500
-"""What an event takes in memory besides its text."""
-
-
-class Entry:
-    """An event and its frame; each is made from the other when somebody asks for it."""
-
-    __slots__ = ("_event", "_frame", "size")
-
-    def __init__(self, event: ExecutionEvent | None, frame: bytes | None = None) -> None:
-        self._event = event
-        self._frame = frame
-        self.size = 0 if event is None else _size(event)
-
-    @property
-    def event(self) -> ExecutionEvent:
-        if self._event is None:
-            event = gateway_message.validate_json(self.frame)
-            assert not isinstance(event, Refused)
-            self._event = event
-        return self._event
-
-    @property
-    def frame(self) -> bytes:
-        """The text of the WebSocket frame."""
-        if self._frame is None:
-            assert self._event is not None
-            self._frame = frame_of(self._event)
-        return self._frame
-
-
-def frame_of(event: ExecutionEvent) -> bytes:
-    """What `executions.encode` gives, several times as fast for large events."""
-    if isinstance(event, (ResultEvent, DisplayUpdate)):
-        fields = {name: value for name, value in vars(event).items() if value is not None}
-        fields["bundle"] = bundle.to_wire(event.bundle)
-    else:
-        fields = event.model_dump(by_alias=True, exclude_none=True)
-    return ascii_json(fields)
-
-
-def ascii_json(fields: dict[str, Any]) -> bytes:
-    try:
-        data = orjson.dumps(fields)
-    except TypeError:  # integers of more than 64 bits
-        return json.dumps(fields).encode("ascii")
-    if data.isascii():
-        return data
-    text = data.decode()
-    if (len(data) - len(text)) * _SPARSE > len(text):
-        return json.dumps(fields).encode("ascii")
-    return text.encode("ascii", _ESCAPE)
-
-
-_SPARSE = 1000
-"""Where fewer characters than one in so many are not ASCII, escaping these alone is quicker."""
-_ESCAPE = "code_interpreter.json_escape"
-
-
-def _escape(error: UnicodeError) -> tuple[str, int]:
-    """In JSON such characters are within strings only, so they are escaped where they stand."""
-    assert isinstance(error, UnicodeEncodeError)
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
-
-
-codecs.register_error(_ESCAPE, _escape)
 
 
 class Journal:
@@ -121,6 +51,7 @@ class Journal:
         self._file_failed = False
         self._waiters: list[asyncio.Future[None]] = []
         self._waking: asyncio.TimerHandle | None = None
+        self._moving: asyncio.TimerHandle | None = None
         self._due_seq = 0
         """The last event that its followers have been told of."""
         self.last_seq = 0
@@ -135,13 +66,18 @@ class Journal:
     def full(self) -> bool:
         return self._file_failed and self._recent_bytes > HARD_BYTES
 
-    def append(self, event: ExecutionEvent) -> None:
-        entry = Entry(event)
+    def append(self, event: ExecutionEvent, *, verbatim: bool = False) -> None:
+        """``verbatim``: its long texts stand in JSON as they are, without escapes."""
+        entry = Entry(event, verbatim=verbatim)
         self._recent.append(entry)
         self._recent_bytes += entry.size
         self.size += entry.size
         self.last_seq = event.seq
-        self._move_down_to(MEMORY_BYTES)
+        if self._recent_bytes > HARD_BYTES:
+            self._move_down_to(MEMORY_BYTES)
+        elif self._recent_bytes > MEMORY_BYTES and self._moving is None:
+            loop = asyncio.get_running_loop()
+            self._moving = loop.call_later(LEISURE_SECONDS, self._move_at_leisure)
         if isinstance(event, EndOfExecution):
             self.ended = True
             if self._recent_bytes > SETTLED_BYTES:
@@ -151,6 +87,10 @@ class Journal:
             self._wake_soon()
         else:
             self._wake()
+
+    def _move_at_leisure(self) -> None:
+        self._moving = None
+        self._move_down_to(MEMORY_BYTES)
 
     def _move_down_to(self, limit: int) -> None:
         """Write events to the file until no more than ``limit`` bytes of them are in memory."""
@@ -251,21 +191,3 @@ def _may_wait(event: ExecutionEvent) -> bool:
     if isinstance(event, ResultEvent):
         return event.is_main_result
     return isinstance(event, (Accepted, QueueMoved, NumberOfExecutions))
-
-
-def _size(event: ExecutionEvent) -> int:
-    text = getattr(event, "text", None)
-    if isinstance(text, str):
-        return _EVENT_BYTES + _text_size(text)
-    shown = getattr(event, "bundle", None)
-    if shown is None:
-        return _EVENT_BYTES
-    values = vars(shown).values()
-    return _EVENT_BYTES + sum(_text_size(value) for value in values if isinstance(value, str))
-
-
-def _text_size(text: str) -> int:
-    """With its frame, in which a character that is not ASCII takes six bytes."""
-    if text.isascii():
-        return len(text)
-    return len(text) + 6 * (len(text.encode("utf-8", "replace")) - len(text))

@@ -40,6 +40,11 @@ class KernelMessage:
     raw: tuple[bytes, ...] = ()
     """Header, parent, metadata and content as they came."""
 
+    @property
+    def unescaped(self) -> bool:
+        """No text of the content holds anything that JSON escapes."""
+        return bool(self.raw) and b"\\" not in self.raw[3]
+
 
 def made_message(
     message_type: str, content: dict[str, Any], parent: dict[str, Any] | None = None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from code_interpreter.gateway import bundle
-from code_interpreter.gateway.journal import ascii_json
+from code_interpreter.gateway.frames import ascii_json
 from code_interpreter.protocol.executions import (
     ClearOutput,
     DisplayUpdate,

@@ -102,7 +102,8 @@ class Run:
             self._settle_spills()
         elif message.type == "input_request":
             self._input = message
-        self._apply(self._execution.receive(message, self._clock.time()))
+        outputs = self._execution.receive(message, self._clock.time())
+        self._apply(outputs, verbatim=message.unescaped)
         if self.journal.full:
             self._execution.events.close()
 
@@ -178,14 +179,15 @@ class Run:
 
     # --- inside ---------------------------------------------------------------------------
 
-    def _apply(self, outputs: list[Output]) -> None:
+    def _apply(self, outputs: list[Output], *, verbatim: bool = False) -> None:
+        """``verbatim``: see `Journal.append`."""
         for output in outputs:
             if isinstance(output, Interrupt):
                 self._command(Kernel.interrupt)
             elif isinstance(output, Kill):
                 self._command(Kernel.kill)
             else:
-                self.journal.append(output)
+                self.journal.append(output, verbatim=verbatim)
                 if isinstance(output, InputRequest):
                     self._asked = output.seq
         self._set_timer()

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from code_interpreter.gateway import frames
 from code_interpreter.gateway import journal as journals
+from code_interpreter.gateway.events import Events
 from code_interpreter.gateway.journal import Journal
+from code_interpreter.gateway.message import Codec
 from code_interpreter.gateway.spill import MEMORY_BYTES, Spill
 from code_interpreter.protocol.executions import (
     EndOfExecution,
@@ -22,6 +25,7 @@ from code_interpreter.protocol.executions import (
     KernelState,
     Receipt,
     Stdout,
+    encode,
     gateway_message,
 )
 
@@ -64,9 +68,29 @@ async def test_all_events_can_be_read_wherever_they_are(tmp_path: Path) -> None:
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda inner: st.lists(inner)))
 def test_frames_are_ascii_and_say_the_same(value: Any) -> None:
     for fields in ({"ü": value}, {"ü": value, "much": "x" * 10_000}):
-        written = journals.ascii_json(fields)
+        written = frames.ascii_json(fields)
         assert written.isascii()
         assert json.loads(written) == fields
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["image/png", "text/html", "text/plain", "application/json", "x/y"]),
+        st.text() | st.lists(st.text() | st.integers(0, 9)) | st.dictionaries(st.text(), st.text()),
+    )
+)
+@example({"image/png": "iVBORw0K"})
+@example({"text/html": {"a": "it's"}})
+def test_long_texts_go_through_as_they_came(data: dict[str, Any]) -> None:
+    codec = Codec("key")
+    header = {"msg_type": "display_data"}
+    message = codec.read(codec.frames(header, {}, {}, {"data": data}))
+    (event,) = Events("e").of_message(message)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "LONG", 1)
+        frame = frames.frame_of(event, verbatim=message.unescaped)
+    assert frame.isascii()
+    assert gateway_message.validate_json(frame) == gateway_message.validate_json(encode(event))
 
 
 async def test_following_reads_old_events_and_waits_for_new_ones(tmp_path: Path) -> None:
