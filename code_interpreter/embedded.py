@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import http.client
 import importlib.util
+import math
 import os
 import socket
 import subprocess
@@ -32,6 +33,8 @@ STALL_SECONDS = 300.0
 """A host that is starting must say something new at least this often."""
 QUIET_SECONDS = 1.5
 """A start that takes longer is shown on standard error."""
+LINE_SECONDS = 5.0
+"""Between two lines about a start, where standard error is not a terminal."""
 HEALTH_SECONDS = 5.0
 LOG_LINES = 20
 """How much of the log an error shows."""
@@ -340,8 +343,9 @@ class _Watch:
         self._file = directory / "host-progress"
         self._began = self._changed = time.monotonic()
         self._said: str | None = None
+        self._shown: str | None = None
+        self._shown_at = -math.inf
         self._pauses = _pauses()
-        self._line_open = False
 
     def wait(self) -> None:
         """A short sleep. Raises `EmbeddedHostException` when nothing moved for too long."""
@@ -350,9 +354,9 @@ class _Watch:
         said = self._read()
         if said != self._said:
             self._said, self._changed = said, now
+        if said != self._shown and self._is_due(now):
             self._show(said)
-        elif now - self._began > QUIET_SECONDS and not self._line_open:
-            self._show(said)
+            self._shown, self._shown_at = said, now
         if now - self._changed > STALL_SECONDS:
             raise EmbeddedHostException(
                 f"the host on this machine has not got ready, and has said nothing new for "
@@ -360,7 +364,7 @@ class _Watch:
             )
 
     def close(self) -> None:
-        if self._line_open and sys.stderr.isatty():
+        if self._shown is not None and sys.stderr.isatty():
             print(file=sys.stderr, flush=True)
 
     def _read(self) -> str:
@@ -369,15 +373,17 @@ class _Watch:
         except OSError:
             return "starting"
 
+    def _is_due(self, now: float) -> bool:
+        if sys.stderr is None or now - self._began < QUIET_SECONDS:
+            return False
+        return sys.stderr.isatty() or now - self._shown_at >= LINE_SECONDS
+
     def _show(self, said: str) -> None:
-        if time.monotonic() - self._began < QUIET_SECONDS or sys.stderr is None:
-            return
         text = f"code-interpreter: {said}"
         if sys.stderr.isatty():
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
-        self._line_open = True
 
 
 def _pauses() -> Iterator[float]:

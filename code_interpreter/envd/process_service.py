@@ -50,8 +50,9 @@ from code_interpreter.envd.refusals import refusals
 from code_interpreter.envd.state import State
 from code_interpreter.envd.streams import InputRefused
 
-DEFAULT_KEEPALIVE = 90.0
-"""Seconds of silence before a keepalive, unless the client asks for another number."""
+MOST_SILENCE = 3.0
+"""Seconds before a keepalive, unless the client asks for more of them. E2B's Python clients
+look at Ctrl-C only when something arrives, and ask for one in 50 seconds."""
 _SIGNALS = {Signal.SIGTERM: signal.SIGTERM, Signal.SIGKILL: signal.SIGKILL}
 Context = RequestContext[Any, Any]
 
@@ -225,8 +226,9 @@ def _at(deadline: float | None, call: Callable[[], None]) -> Iterator[None]:
 
 
 def keepalive_interval(ctx: Context) -> float:
-    """Seconds, as the client asks for them."""
+    """Seconds, as the client asks for them, but never long."""
     try:
-        return max(1.0, float(ctx.request_headers.get("keepalive-ping-interval") or ""))
+        asked = float(ctx.request_headers.get("keepalive-ping-interval") or "")
     except ValueError:
-        return DEFAULT_KEEPALIVE
+        return MOST_SILENCE
+    return min(max(1.0, asked), MOST_SILENCE)

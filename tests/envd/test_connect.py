@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from e2b import Sandbox
+
+from tests.service import Service
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,32 @@ def test_keepalives(http: httpx.Client) -> None:
     answer = http.post("/process.Process/Start", content=envelope, headers=headers)
     kinds = [next(iter(event["event"])) for _, event in _messages(answer.content) if event]
     assert kinds == ["start", "keepalive", "keepalive", "end"]
+
+
+def test_control_c_is_looked_at_while_a_command_is_silent(box: Sandbox, service: Service) -> None:
+    """E2B's client only does so when something arrives."""
+    code = """if True:
+        import sys
+        from e2b import Sandbox
+        command = Sandbox.connect(sys.argv[1]).commands.run("sleep 77", background=True)
+        print(command.pid, flush=True)
+        command.wait()
+    """
+    environment = {**os.environ, **service.environment}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, box.sandbox_id],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as client:
+        assert client.stdout is not None
+        pid = int(client.stdout.readline())
+        time.sleep(0.3)  # until it waits
+        client.send_signal(signal.SIGINT)
+        _, complaint = client.communicate(timeout=20)
+    assert complaint.rstrip().endswith("KeyboardInterrupt")
+    assert box.commands.kill(pid), "the command has ended with its client"
 
 
 def test_tags(http: httpx.Client) -> None:
