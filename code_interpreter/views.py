@@ -12,9 +12,8 @@ from code_interpreter.contexts import ContextRequest, segment
 from code_interpreter.errors import InvalidArgumentException
 from code_interpreter.link import Link
 from code_interpreter.models import Context, Result
-from code_interpreter.protocol.executions import GATEWAY_PORT
+from code_interpreter.protocol.executions import GATEWAY_PORT, TABLE_MIME
 
-TABLE_MIME = "application/vnd.code-interpreter.table+json"
 TableFormat: TypeAlias = Literal["arrow", "csv", "parquet"]
 """``arrow`` is the IPC file format, also called Feather version 2."""
 

@@ -7,20 +7,23 @@ kernel with the same id. https://jupyter-server.readthedocs.io/en/latest/develop
 from __future__ import annotations
 
 import json
-import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, StrictStr
 
-from code_interpreter.gateway.context import Context
 from code_interpreter.gateway.gateway import Gateway, Refusal
 from code_interpreter.gateway.http import Handler
+from code_interpreter.gateway.jupyter_models import kernel_model, stamp
+from code_interpreter.gateway.jupyter_sessions import SessionBody, SessionStore
 from code_interpreter.gateway.kernel import KernelStartFailed
 from code_interpreter.gateway.live_kernels import LiveKernels
 from code_interpreter.protocol.executions import Cause
 
 VERSION = "2.0.0"
+_PAGE = """<!doctype html><title>Jupyter server of a sandbox</title>
+<p>The kernels of a sandbox. Give this address and the token to JupyterLab
+(<code>--gateway-url</code>), to VS Code ("Existing Jupyter Server") or to another client.
+"""
 
 
 class KernelBody(BaseModel):
@@ -30,15 +33,6 @@ class KernelBody(BaseModel):
     path: StrictStr | None = None
 
 
-class SessionBody(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    path: StrictStr = ""
-    name: StrictStr | None = None
-    type: StrictStr = "notebook"
-    kernel: dict[str, Any] | None = None
-
-
 class JupyterHandler(Handler):
     """Errors are JSON here, with a ``message``."""
 
@@ -46,6 +40,27 @@ class JupyterHandler(Handler):
         self.set_status(refusal.status)
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps({"message": str(refusal), "reason": None}))
+
+    def write_error(self, status_code: int, **kwargs: object) -> None:
+        self.refuse(Refusal(status_code, self._reason))
+
+
+class Page(JupyterHandler):
+    """For people who open the address in a browser; VS Code asks for ``tree``."""
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(_PAGE)
+
+
+class Missing(JupyterHandler):
+    """What jupyter-server has beside kernels: files, terminals, settings."""
+
+    def _refuse(self) -> None:
+        reason = f"There is no {self.request.path} here: kernels, kernelspecs, sessions only"
+        self.refuse(Refusal(404, reason))
+
+    get = post = put = patch = delete = _refuse
 
 
 class Root(JupyterHandler):
@@ -59,8 +74,8 @@ class Status(JupyterHandler):
         active = [context.last_activity for context in contexts]
         self.answer(
             {
-                "started": _stamp(self.gateway.started),
-                "last_activity": _stamp(max(active, default=self.gateway.started)),
+                "started": stamp(self.gateway.started),
+                "last_activity": stamp(max(active, default=self.gateway.started)),
                 "kernels": len(contexts),
                 "connections": sum(len(context.listeners) for context in contexts),
             }
@@ -150,89 +165,6 @@ class KernelAction(KernelHandler):
             self.refuse(Refusal(500, str(failure)))
 
 
-def kernel_model(key: str, context: Context) -> dict[str, Any]:
-    """A context as a kernel, by the id that the client knows it by."""
-    return {
-        "id": key,
-        "name": context.kernel_name,
-        "last_activity": _stamp(context.last_activity),
-        "execution_state": context.execution_state,
-        "connections": len(context.listeners),
-    }
-
-
-def _stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
-
-class SessionStore:
-    """Sessions are names for kernels; nothing else depends on them."""
-
-    def __init__(self, live: LiveKernels) -> None:
-        self._live = live
-        self._sessions: dict[str, dict[str, Any]] = {}
-
-    def all(self) -> list[dict[str, Any]]:
-        return [session for key in list(self._sessions) if (session := self.find(key))]
-
-    def find(self, session_id: str) -> dict[str, Any] | None:
-        """None if there is no such session, or its kernel is gone."""
-        session = self._sessions.get(session_id)
-        if session is None:
-            return None
-        try:
-            context = self._live.find(session["kernel_id"])
-        except Refusal:
-            del self._sessions[session_id]
-            return None
-        shown = {key: session[key] for key in ("id", "path", "name", "type")}
-        notebook = {"path": session["path"], "name": session["name"]}
-        return {
-            **shown,
-            "kernel": kernel_model(session["kernel_id"], context),
-            "notebook": notebook,
-        }
-
-    def create(self, body: SessionBody) -> dict[str, Any]:
-        """Raises `Refusal`."""
-        session_id = str(uuid.uuid4())
-        self._sessions[session_id] = {
-            "id": session_id,
-            "path": body.path,
-            "name": body.name or body.path,
-            "type": body.type,
-            "kernel_id": self._kernel_of(body.kernel or {}),
-        }
-        return self._found(session_id)
-
-    def change(self, session_id: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """Raises `Refusal`."""
-        self._found(session_id)
-        session = self._sessions[session_id]
-        session |= {key: fields[key] for key in ("path", "name", "type") if fields.get(key)}
-        if fields.get("kernel"):
-            session["kernel_id"] = self._kernel_of(fields["kernel"])
-        return self._found(session_id)
-
-    def remove(self, session_id: str) -> str:
-        """The id of its kernel. Raises `Refusal`."""
-        self._found(session_id)
-        kernel_id: str = self._sessions.pop(session_id)["kernel_id"]
-        return kernel_id
-
-    def _found(self, session_id: str) -> dict[str, Any]:
-        session = self.find(session_id)
-        if session is None:
-            raise Refusal(404, f"Session {session_id} not found")
-        return session
-
-    def _kernel_of(self, kernel: dict[str, Any]) -> str:
-        if kernel.get("id"):
-            self._live.find(str(kernel["id"]))
-            return str(kernel["id"])
-        return self._live.start(str(kernel.get("name") or "python3"))[0]
-
-
 class SessionHandler(KernelHandler):
     def initialize(  # type: ignore[override]
         self, gateway: Gateway, live: LiveKernels, sessions: SessionStore
@@ -263,10 +195,10 @@ class OneSession(SessionHandler):
         else:
             self.answer(session)
 
-    def patch(self, session_id: str) -> None:
+    async def patch(self, session_id: str) -> None:
         try:
             fields = self.body(SessionBody).model_dump(exclude_unset=True)
-            self.answer(self.sessions.change(session_id, fields))
+            self.answer(await self.sessions.change(session_id, fields))
         except Refusal as refusal:
             self.refuse(refusal)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import struct
+from dataclasses import replace
 
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
@@ -19,9 +20,12 @@ from code_interpreter.gateway.gateway import Gateway, Refusal
 from code_interpreter.gateway.listeners import ClientMessage
 from code_interpreter.gateway.live_kernels import LiveKernels
 from code_interpreter.gateway.message import KernelMessage
+from code_interpreter.protocol.executions import TABLE_MIME
 
 V1 = "v1.kernel.websocket.jupyter.org"
 _MISREAD = (ValueError, LookupError, TypeError, AttributeError, struct.error)
+_DISPLAYS = frozenset({"display_data", "execute_result", "update_display_data"})
+_OURS = frozenset({"e2b/data", "e2b/chart", TABLE_MIME})
 _CHANNELS = ("shell", "control", "stdin")
 
 
@@ -29,6 +33,7 @@ class Channels(WebSocketHandler):
     def initialize(self, gateway: Gateway, live: LiveKernels) -> None:
         self._live = live
         self._context: Context | None = None
+        self._is_v1 = False
 
     def prepare(self) -> None:
         try:
@@ -41,6 +46,7 @@ class Channels(WebSocketHandler):
 
     def open(self, kernel_id: str) -> None:
         assert self._context is not None
+        self._is_v1 = self.selected_subprotocol == V1  # which cannot be asked once it is closed
         self._context.prepare()
         self._context.listeners.add(self)
 
@@ -55,8 +61,9 @@ class Channels(WebSocketHandler):
 
     def hear(self, channel: str, message: KernelMessage) -> None:
         """A message of the kernel for this client."""
+        message = _as_plain_jupyter(message)
         try:
-            if self.selected_subprotocol == V1:
+            if self._is_v1:
                 self.write_message(_to_v1(channel, message), binary=True)
             else:
                 data = _to_json(channel, message)
@@ -69,9 +76,19 @@ class Channels(WebSocketHandler):
             self._context.listeners.remove(self)
 
     def _read(self, message: str | bytes) -> ClientMessage:
-        if self.selected_subprotocol == V1:
+        if self._is_v1:
             return _from_v1(message.encode() if isinstance(message, str) else message)
         return _from_json(message)
+
+
+def _as_plain_jupyter(message: KernelMessage) -> KernelMessage:
+    """Without the formats that only our clients know: others print them, or keep them in files."""
+    data = message.content.get("data") if message.type in _DISPLAYS else None
+    if not isinstance(data, dict) or _OURS.isdisjoint(data):
+        return message
+    plain = {mime: value for mime, value in data.items() if mime not in _OURS}
+    content = {**message.content, "data": plain}
+    return replace(message, content=content, raw=(*message.raw[:3], json.dumps(content).encode()))
 
 
 # --- v1 ----------------------------------------------------------------------------------

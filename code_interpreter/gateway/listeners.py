@@ -87,13 +87,13 @@ class Listeners:
 
         Output is everybody's; replies and questions are for who asked.
         """
+        self._note_end(message)
         asker = self._asked.get(message.parent_id)
         if channel == "iopub":
             for listener in list(self._all):
                 listener.hear(channel, message)
-        elif asker is not None:
+        elif asker in self._all:
             asker.hear(channel, message)
-        self._note_end(message)
         return asker is not None
 
     def _note_end(self, message: KernelMessage) -> None:

@@ -28,9 +28,12 @@ class LiveKernels:
         files = {spec.name: spec.file for spec in self._gateway.kernel_specs()}
         return {
             f"{_PREFIX}{context.id}": _spec(context, files[context.kernel_name])
-            for context in self._gateway.contexts()
-            if context.has_kernel and context.kernel_name in files
+            for context in self.running()
+            if context.kernel_name in files
         }
+
+    def running(self) -> list[Context]:
+        return [context for context in self._gateway.contexts() if context.has_kernel]
 
     def start(self, name: str | None) -> tuple[str, Context]:
         """A kernel of this kernelspec, new or live, and the id to call it by. Raises `Refusal`."""

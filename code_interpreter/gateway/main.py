@@ -16,6 +16,7 @@ from code_interpreter.gateway.context import Machinery
 from code_interpreter.gateway.environment import SandboxEnvironment
 from code_interpreter.gateway.gateway import Gateway
 from code_interpreter.gateway.jupyter_channels import Channels
+from code_interpreter.gateway.jupyter_sessions import SessionStore
 from code_interpreter.gateway.languages import Languages
 from code_interpreter.gateway.ledger import Ledger
 from code_interpreter.gateway.live_kernels import LiveKernels
@@ -73,7 +74,7 @@ def make_application(gateway: Gateway | None) -> Application:
     arguments = {"gateway": gateway}
     live = gateway and LiveKernels(gateway)
     kernels = {**arguments, "live": live}
-    sessions = {**kernels, "sessions": live and jupyter.SessionStore(live)}
+    sessions = {**kernels, "sessions": live and SessionStore(live)}
     return Application(
         [
             ("/health", http.Health, arguments),
@@ -87,6 +88,7 @@ def make_application(gateway: Gateway | None) -> Application:
             ("/contexts/([^/]+)/variables", http.Variables, arguments),
             ("/contexts/([^/]+)/tables/([0-9a-f]+)", http.Table, arguments),
             (PATH, Executions, arguments),
+            ("/(?:lab|tree)?", jupyter.Page, arguments),
             ("/api/?", jupyter.Root, arguments),
             ("/api/status", jupyter.Status, arguments),
             ("/api/me", jupyter.Me, arguments),
@@ -98,6 +100,7 @@ def make_application(gateway: Gateway | None) -> Application:
             ("/api/kernels/([^/]+)/channels", Channels, kernels),
             ("/api/sessions", jupyter.Sessions, sessions),
             ("/api/sessions/([^/]+)", jupyter.OneSession, sessions),
+            ("/api/.*", jupyter.Missing, arguments),
         ],
         default_handler_class=ErrorHandler,
         default_handler_args={"status_code": 404},

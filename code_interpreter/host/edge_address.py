@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from code_interpreter.host import edge_answers as answers
 from code_interpreter.host.edge_http import RequestHead
+from code_interpreter.host.edge_jupyter import LOGIN_PATH, Credentials, credentials
 
 ENVD_PORT = 49983
 GATEWAY_PORT = 49999
@@ -25,7 +26,6 @@ _INTERNAL_PATHS = {
 }
 _ENVD_PATHS = ("/files", "/health", "/filesystem.Filesystem/", "/process.Process/")
 _JUPYTER_PATH = re.compile(r"/jupyter/([^/?]*)(/[^?]*)?(\?.*)?")
-_JUPYTER_TOKEN = re.compile(r"(?:token|bearer) +(\S+)", re.IGNORECASE)
 _SANDBOX_LABEL = re.compile(r"(\d+)-([^.]*)\..+")
 _SANDBOX_ID = re.compile(r"([a-z0-9]{1,64})(?:-[a-z0-9-]{0,64})?")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -70,7 +70,7 @@ class JupyterServer:
     sandbox_id: str
     target: str
     """Path and query without the prefix."""
-    token: str | None
+    credentials: Credentials
 
 
 Target: TypeAlias = Api | SandboxPort | SignedFile | TokenHolder | JupyterServer
@@ -202,19 +202,15 @@ def _is_guarded(head: RequestHead, target: Target) -> bool:
     return isinstance(target, (Api, JupyterServer))
 
 
-def _jupyter_server(head: RequestHead) -> JupyterServer | None:
+def _jupyter_server(head: RequestHead) -> JupyterServer | Api | None:
     match = _JUPYTER_PATH.fullmatch(_text(head.target))
     if match is None:
         return None
-    query = match[3] or ""
+    sandbox_id, query = _sandbox_id(match[1]), match[3] or ""
     path = "/" + (match[2] or "").lstrip("/")  # some clients join with one slash too many
-    return JupyterServer(_sandbox_id(match[1]), path + query, _jupyter_token(head, query))
-
-
-def _jupyter_token(head: RequestHead, query: str) -> str | None:
-    """As jupyter-server takes it: ``Authorization: token …``, or ``?token=…``."""
-    match = _JUPYTER_TOKEN.fullmatch(_single(head, "Authorization") or "")
-    return match[1] if match else parse_qs(query[1:]).get("token", [None])[0]
+    if path == LOGIN_PATH:
+        return Api()
+    return JupyterServer(sandbox_id, path + query, credentials(head, query[1:], sandbox_id))
 
 
 def _signed_file(head: RequestHead) -> SignedFile | None:

@@ -78,7 +78,10 @@ def traffic_token_needed(sandbox_id: str) -> Refused:
 
 
 def jupyter_token_needed(sandbox_id: str) -> Refused:
-    message = "The sandbox's token is missing or wrong: send 'Authorization: token …' or '?token=…'"
+    message = (
+        "The sandbox's token is missing or wrong: send 'Authorization: token …' or '?token=…', "
+        "or the cookie of /login, and then the header X-XSRFToken with what changes something"
+    )
     return _json(403, message, sandboxId=sandbox_id)
 
 

@@ -72,18 +72,19 @@ class Switchboard:
         return Destination((route.sandbox_id, port), route)
 
     def head_for(self, destination: Destination, head: RequestHead) -> bytes:
-        """The head as the server shall see it: the traffic token is for the edge alone."""
+        """The head as the server shall see it: some secrets are for the edge alone."""
         route, port = destination.route, destination.key[1]
+        secret: tuple[bytes, ...] = (TRAFFIC_TOKEN,)
         if destination.target is not None:
-            head = replace(head, target=destination.target)
+            head, secret = replace(head, target=destination.target), (*secret, b"cookie")
         if route is None:
             return head.serialize({})
         if route.mask_request_host is None or port == ENVD_PORT:
-            return head.serialize({}, dropped=(TRAFFIC_TOKEN,))
+            return head.serialize({}, dropped=secret)
         masked = route.mask_request_host.replace("${PORT}", str(port)).encode()
         original = head.values(b"host")[0]
         replaced = {b"host": masked, b"x-forwarded-host": original}
-        return head.serialize(replaced, dropped=(TRAFFIC_TOKEN,))
+        return head.serialize(replaced, dropped=secret)
 
     def take(self, destination: Destination) -> Upstream | None:
         """A connection that waits idle; None if one has to be opened."""
@@ -141,8 +142,7 @@ class Switchboard:
         """Whoever has a token of the sandbox may use its kernels, and wake it."""
         route = self._live(target.sandbox_id)
         tokens = [token for token in (route.access_token, route.traffic_token) if token]
-        shown = (target.token or "").encode()
-        if tokens and not any(hmac.compare_digest(shown, each.encode()) for each in tokens):
+        if tokens and not target.credentials.prove(route.sandbox_id, tokens):
             raise answers.jupyter_token_needed(target.sandbox_id)
         if route.paused and not route.auto_resume:
             raise answers.sandbox_not_found(target.sandbox_id)

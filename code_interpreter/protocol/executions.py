@@ -34,6 +34,8 @@ MAX_CODE_BYTES = 10 * 1024 * 1024
 """Cells above this size (UTF-8) are refused with 413 before anything is touched."""
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The largest frame either side accepts."""
+TABLE_MIME = "application/vnd.code-interpreter.table+json"
+"""The format of a result that describes a table which can be fetched whole."""
 
 ExecutionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 

@@ -150,7 +150,7 @@ def test_tables_that_cannot_be_fetched(sandbox: Sandbox) -> None:
 
 
 def _mime() -> str:
-    from code_interpreter.views import TABLE_MIME
+    from code_interpreter.protocol.executions import TABLE_MIME
 
     return TABLE_MIME
 

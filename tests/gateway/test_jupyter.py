@@ -223,6 +223,29 @@ async def test_cells_of_both_kinds_wait_for_each_other(shared: World) -> None:
     assert outcome.text == "['theirs', 'ours']"
 
 
+@pytest.mark.parametrize("protocol", [None, V1])
+async def test_who_leaves_in_the_middle_of_a_cell_blocks_nobody(
+    shared: World, protocol: Any
+) -> None:
+    """smolagents hangs up at the error, before the cell's reply."""
+    async with shared.client() as client:
+        key = await kernel_id(client)
+        address = f"ws://gateway/api/kernels/{key}/channels"
+        protocols = [protocol] if protocol else None
+        async with unix_connect(shared.socket, address, subprotocols=protocols) as socket:
+            message = request("print('begun', flush=True); import time; time.sleep(0.3); 1/0")
+            await socket.send(to_v1(message) if protocol else json.dumps(message))
+            async with asyncio.timeout(20):
+                while (
+                    b"begun" not in (data := await socket.recv())
+                    if protocol
+                    else ("begun" not in str(data := await socket.recv()))
+                ):
+                    assert data
+        assert (await shared.run("'next'", context_id=key, timeout=10)).text == "'next'"
+        assert (await client.get(f"/api/kernels/{key}")).json()["execution_state"] == "idle"
+
+
 async def test_they_hear_of_our_cells_and_of_a_restart(shared: World) -> None:
     async with shared.client() as client:
         key = await kernel_id(client)

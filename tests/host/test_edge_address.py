@@ -176,21 +176,33 @@ def test_a_signed_file(method: str, operation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "headers", "expected"),
+    ("path", "headers", "expected", "token"),
     [
-        ("/jupyter/i1", {}, JupyterServer("i1", "/", None)),
-        ("/jupyter/i1/", {}, JupyterServer("i1", "/", None)),
-        ("/jupyter/i1//api", {}, JupyterServer("i1", "/api", None)),
-        ("/jupyter/i1/api?x=1", {}, JupyterServer("i1", "/api?x=1", None)),
-        ("/jupyter/i1/api?token=t%2B", {}, JupyterServer("i1", "/api?token=t%2B", "t+")),
-        ("/jupyter/i1?token=t", {}, JupyterServer("i1", "/?token=t", "t")),
-        ("/jupyter/i1/api", {"Authorization": "token t"}, JupyterServer("i1", "/api", "t")),
-        ("/jupyter/i1/api", {"Authorization": "Bearer t"}, JupyterServer("i1", "/api", "t")),
-        ("/jupyter/i1/api", {"Authorization": "Basic dDo="}, JupyterServer("i1", "/api", None)),
+        ("/jupyter/i1", {}, "/", None),
+        ("/jupyter/i1/", {}, "/", None),
+        ("/jupyter/i1//api", {}, "/api", None),
+        ("/jupyter/i1/api?x=1", {}, "/api?x=1", None),
+        ("/jupyter/i1/api?token=t%2B", {}, "/api?token=t%2B", "t+"),
+        ("/jupyter/i1?token=t", {}, "/?token=t", "t"),
+        ("/jupyter/i1/api", {"Authorization": "token t"}, "/api", "t"),
+        ("/jupyter/i1/api", {"Authorization": "Bearer t"}, "/api", "t"),
+        ("/jupyter/i1/api", {"Authorization": "Basic dDo="}, "/api", None),
     ],
 )
-def test_a_jupyter_server(path: str, headers: dict[str, str], expected: Target) -> None:
-    assert target("127.0.0.1:7070", headers, path) == expected
+def test_a_jupyter_server(
+    path: str, headers: dict[str, str], expected: str, token: str | None
+) -> None:
+    found = target("127.0.0.1:7070", headers, path)
+    assert isinstance(found, JupyterServer)
+    assert (found.sandbox_id, found.target) == ("i1", expected)
+    assert found.credentials.token == token
+
+
+def test_its_login_page_is_the_hosts() -> None:
+    """Who asks for it has no token yet, and a sandbox does not know its own."""
+    for path in ("/jupyter/i1/login", "/jupyter/i1//login?next=%2F"):
+        assert target("localhost", path=path, method="POST") == Api()
+    assert isinstance(target("localhost", path="/jupyter/i1/login/x"), JupyterServer)
 
 
 @pytest.mark.parametrize("path", ["/jupyter", "/jupyter-lab", "/x/jupyter/i1"])

@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from code_interpreter.host.api import errors
 from code_interpreter.host.api.account import account_routes
+from code_interpreter.host.api.jupyter_login import login_routes
 from code_interpreter.host.api.pool import pool_routes
 from code_interpreter.host.api.sandbox_info import info_routes
 from code_interpreter.host.api.sandboxes import sandbox_routes
@@ -42,6 +43,7 @@ def make_app(lifecycle: Lifecycle, templates: Templates, *, api_key: str, domain
         template_routes(templates, views),
         pool_routes(lifecycle),
         account_routes(api_key),
+        login_routes(lifecycle),
     )
     for router in routers:
         app.include_router(router)

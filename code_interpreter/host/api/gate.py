@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 
@@ -13,6 +14,8 @@ from code_interpreter.host.api.errors import error_response
 
 PUBLIC = frozenset({"/health", "/openapi.json"})
 """Paths that need no key."""
+_LOGIN_PAGE = re.compile(r"/jupyter/[a-z0-9]+/login")
+"""Asks for the token of a sandbox."""
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 
@@ -43,7 +46,7 @@ class Gate:
 
     async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if scope["path"] not in PUBLIC and not self._is_known(headers):
+        if not (_is_public(scope["path"]) or self._is_known(headers)):
             message = (
                 "the API key is wrong" if _given_key(headers) else "an API key is needed"
             ) + ": send it as X-API-KEY (E2B_API_KEY of the clients)"
@@ -54,6 +57,10 @@ class Gate:
 
     def _is_known(self, headers: Headers) -> bool:
         return secrets.compare_digest(_given_key(headers).encode(), self._key)
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC or _LOGIN_PAGE.fullmatch(path) is not None
 
 
 def _given_key(headers: Headers) -> str:
