@@ -88,7 +88,7 @@ def make_application(gateway: Gateway | None) -> Application:
             ("/contexts/([^/]+)/variables", http.Variables, arguments),
             ("/contexts/([^/]+)/tables/([0-9a-f]+)", http.Table, arguments),
             (PATH, Executions, arguments),
-            ("/(?:lab|tree)?", jupyter.Page, arguments),
+            *((path, jupyter.Page, arguments) for path in ("/", "/lab", "/tree")),
             ("/api/?", jupyter.Root, arguments),
             ("/api/status", jupyter.Status, arguments),
             ("/api/me", jupyter.Me, arguments),

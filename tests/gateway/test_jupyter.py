@@ -137,6 +137,78 @@ async def test_sessions(shared: World) -> None:
         assert (await client.get(f"/api/kernels/{session['kernel']['id']}")).status_code == 404
 
 
+async def test_every_context_is_a_session(shared: World) -> None:
+    """What VS Code offers as running kernels are sessions."""
+    async with shared.client() as client:
+        key = await kernel_id(client)
+        await shared.run("1", context_id=key)
+        (session,) = await sessions_of(client, key)
+        assert (session["path"], session["type"]) == (f"python-{key[:8]}", "console")
+        assert (await client.get(f"/api/sessions/{session['id']}")).json() == session
+        body = {"path": "c.ipynb", "type": "notebook", "kernel": {"id": key}}
+        named = (await client.post("/api/sessions", json=body)).json()
+        again = (await client.post("/api/sessions", json={"path": "c.ipynb"})).json()
+        assert [each["id"] for each in await sessions_of(client, key)] == [named["id"]]
+        assert (again["id"], again["kernel"]["id"]) == (named["id"], key)
+        assert (await client.delete(f"/api/kernels/{key}")).status_code == 204
+        assert await sessions_of(client, key) == []
+
+
+async def test_a_session_that_takes_another_kernel_ends_only_its_own(shared: World) -> None:
+    async with shared.client() as client:
+        agents = await kernel_id(client)
+        body = {"path": "d.ipynb", "kernel": {"id": agents}}
+        url = f"/api/sessions/{(await client.post('/api/sessions', json=body)).json()['id']}"
+        changed = await client.patch(url, json={"kernel": {"name": "python3"}})
+        own = changed.json()["kernel"]["id"]
+        await client.patch(url, json={"kernel": {"id": agents}})
+        listed = {each["id"] for each in (await client.get("/api/kernels")).json()}
+        assert agents in listed
+        assert own not in listed
+        unknown = await client.patch(url, json={"kernel": {"id": "none"}})
+        assert (unknown.status_code, unknown.json()["reason"]) == (404, None)
+
+
+async def sessions_of(client: httpx.AsyncClient, key: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = (await client.get("/api/sessions")).json()
+    return [each for each in listed if each["kernel"]["id"] == key]
+
+
+async def test_what_is_not_there_is_said_as_json(shared: World) -> None:
+    async with shared.client() as client:
+        for method, path in (
+            ("GET", "/api/contents"),
+            ("PUT", "/api/contents/a.ipynb"),
+            ("GET", "/api/terminals"),
+            ("DELETE", "/api/kernels"),
+        ):
+            answer = await client.request(method, path)
+            assert answer.status_code == (405 if path == "/api/kernels" else 404)
+            assert answer.json()["message"]
+        for path in ("/", "/tree", "/tree?", "/lab"):
+            assert "JupyterLab" in (await client.get(path)).text
+
+
+@pytest.mark.parametrize("protocol", [None, V1])
+async def test_formats_of_our_clients_are_not_for_others(shared: World, protocol: Any) -> None:
+    """AutoGen prints what it does not know; a notebook would keep it."""
+    async with shared.client() as client:
+        key = await kernel_id(client)
+    address = f"ws://gateway/api/kernels/{key}/channels"
+    protocols = [protocol] if protocol else None
+    async with unix_connect(shared.socket, address, subprotocols=protocols) as socket:
+        message = request(
+            "import matplotlib.pyplot as p, pandas; p.plot([1]); p.show(); "
+            "display({'x/y': 1}, raw=True); pandas.DataFrame({'a': [1]})"
+        )
+        await socket.send(to_v1(message) if protocol else json.dumps(message))
+        shown = [answer["content"].get("data") for answer in await until_idle(socket, message)]
+    plot, custom, table = [set(data) for data in shown if data]
+    assert plot == {"text/plain", "image/png"}
+    assert custom == {"x/y"}
+    assert table == {"text/plain", "text/html"}
+
+
 def request(code: str, channel: str = "shell", **content: Any) -> dict[str, Any]:
     kind = content.pop("msg_type", "execute_request")
     header = {"msg_id": uuid.uuid4().hex, "session": "s", "username": "u", "version": "5.3"}

@@ -1,0 +1,32 @@
+"""Packages of PyPI, unmodified, each set installed once in a place outside this project."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.service import cache_directory
+
+INSTALL_SECONDS = 300
+
+
+@functools.cache
+def python_with(*requirements: str) -> Path:
+    """A Python that has packages as ``pip install`` names them."""
+    name = re.sub(r"[^\w.]+", "-", " ".join(requirements)).strip("-")
+    place = cache_directory() / "pypi" / name
+    python = place / "bin" / "python"
+    if not (place / "installed").exists():
+        _run([sys.executable, "-m", "venv", "--clear", str(place)])
+        _run([str(python), "-m", "pip", "install", "-qq", *requirements])
+        (place / "installed").touch()
+    return python
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
