@@ -31,7 +31,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from code_interpreter.guest import box, syscalls
+from code_interpreter.guest import box, huge_pages, syscalls
 from code_interpreter.guest.init import BoxSockets, Init, note_our_modules
 from code_interpreter.guest.launch import reset_signals
 from code_interpreter.guest.rlimits import SUPERVISORS_FIRST
@@ -77,6 +77,7 @@ class ForkServer:
         note_our_modules()
         gc.collect()
         gc.freeze()
+        huge_pages.collapse()
 
     def _say(self, message: dict[str, Any]) -> None:
         self._host.send(json.dumps(message).encode())

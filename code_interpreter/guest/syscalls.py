@@ -59,6 +59,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
 
+_MADV_COLLAPSE = 25
 _SLEEPER_STACK = 1 << 16
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -111,6 +112,12 @@ def fork_into_namespaces(flags: int) -> int:
         if pid < 0:
             raise OSError(code, os.strerror(code), "clone")
     return pid
+
+
+def collapse(start: int, size: int) -> bool:
+    """Put memory that is in use into huge pages (madvise(2)); whether the kernel has done it."""
+    result = _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_COLLAPSE)
+    return bool(result == 0)
 
 
 @contextlib.contextmanager
