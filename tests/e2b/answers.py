@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,17 +17,22 @@ from typing import Any
 
 SANDBOX = {"templateID": "base", "sandboxID": "iscripted", "clientID": "x", "envdVersion": "0.6.13"}
 END_OF_STREAM = 2
+LONG = 1.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """``close`` ends the connection after it; ``health`` is what ``GET /health`` answers."""
+    """``close`` ends the connection after it; ``health`` is what ``GET /health`` answers.
+
+    ``slow``: its body comes after `LONG` seconds, which is longer than who asks has time.
+    """
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     close: bool = False
     health: int = 204
+    slow: bool = False
 
 
 def plain(status: int, message: str, **headers: str) -> Answer:
@@ -60,8 +66,14 @@ class Server:
         self.answer = plain(500, "no answer was chosen")
         self.requests: list[str] = []
         url = f"http://127.0.0.1:{port}"
-        self.options = {"api_key": "e2b_00", "api_url": url, "sandbox_url": url}
-        self.environment = {"E2B_API_KEY": "e2b_00", "E2B_API_URL": url, "E2B_SANDBOX_URL": url}
+        self.options: dict[str, Any] = {"api_key": "e2b_00", "api_url": url, "sandbox_url": url}
+        self.account = {"api_key": "e2b_00", "api_url": url}
+        self.environment = {
+            "E2B_API_KEY": "e2b_00",
+            "E2B_API_URL": url,
+            "E2B_SANDBOX_URL": url,
+            "E2B_VOLUME_API_URL": url,
+        }
 
     def reply_to(self, method: str, path: str) -> Answer:
         self.requests.append(f"{method} {path}")
@@ -91,6 +103,9 @@ def answering() -> Iterator[Server]:
             if answer.status != 204:
                 self.send_header("Content-Length", str(len(answer.body) + extra))
             self.end_headers()
+            self.wfile.flush()
+            if answer.slow:
+                time.sleep(LONG)
             self.wfile.write(answer.body)
             self.close_connection = answer.close
 

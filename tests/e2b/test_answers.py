@@ -2,118 +2,80 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import e2b
+import e2b_code_interpreter
+import httpx
 import pytest
 from e2b import Sandbox
 
 from tests import npm
 from tests.e2b import answers
-from tests.e2b.answers import Answer, Server, plain, stream, unary
+from tests.e2b.answers import Answer, Server, plain
+from tests.e2b.rows import NAMES, ONCE, ROWS, Row
 
-NOT_FOUND = plain(502, "The sandbox was not found")
-NOT_OPEN = plain(502, "The sandbox is running but port is not open")
-ONCE = {"Should-Retry": "false"}
-START = {"event": {"start": {"pid": 7}}}
-END = {"event": {"end": {"exitCode": 0, "exited": True, "status": "exit status 0"}}}
-CUT = Answer(200, answers.envelope(0, START), {"Content-Type": "application/connect+json"}, True)
-FULL = "not enough disk space available"
 
-Row = tuple[str, Answer, str, str, str, str]
-API: list[Row] = [
-    # what is done, the answer, Python's class, words in it, npm's class, words in it
-    ("get_info", plain(401, "no"), "AuthenticationException", "no", "AuthenticationError", "no"),
-    ("get_info", plain(404, "no such"), "SandboxNotFoundException", "iscripted",
-     "SandboxNotFoundError", "iscripted"),
-    ("set_timeout", plain(404, "none"), "SandboxNotFoundException", "iscripted",
-     "SandboxNotFoundError", "iscripted"),
-    ("kill", plain(404, "no such"), "False", "", "false", ""),
-    ("pause", plain(409, "paused"), "False", "", "false", ""),
-    ("get_info", plain(429, "slow down", **ONCE), "RateLimitException", "slow down",
-     "RateLimitError", "slow down"),
-    ("get_info", plain(503, "later", **ONCE), "ServiceBusyException", "later",
-     "ServiceBusyError", "later"),
-    ("get_info", plain(500, "broken"), "SandboxException", "500: broken", "SandboxError",
-     "500: broken"),
-    ("get_info", plain(501, "not offered"), "SandboxException", "501: not offered",
-     "SandboxError", "501: not offered"),
-]  # fmt: skip
-PLAIN: list[Row] = [
-    ("read", plain(400, "bad"), "InvalidArgumentException", "bad", "InvalidArgumentError", "bad"),
-    ("read", plain(401, "who"), "AuthenticationException", "who", "AuthenticationError", "who"),
-    ("read", plain(404, "gone"), "FileNotFoundException", "gone", "FileNotFoundError", "gone"),
-    ("write", plain(404, "gone"), "FileNotFoundException", "gone", "FileNotFoundError", "gone"),
-    ("read", plain(429, "slow"), "RateLimitException", "slow", "RateLimitError", "slow"),
-    ("read", NOT_FOUND, "SandboxNotRunningException", "was not found", "TimeoutError",
-     "was not found"),
-    ("read", NOT_OPEN, "SandboxUnreachableException", "port is not open", "TimeoutError",
-     "port is not open"),
-    ("write", plain(507, FULL), "NotEnoughSpaceException", FULL, "NotEnoughSpaceError", FULL),
-    ("read", plain(500, "broken"), "SandboxException", "broken", "SandboxError", "broken"),
-    ("is_running", NOT_FOUND, "True", "", "true", ""),  # what it asks is told apart below
-]  # fmt: skip
-CODES: dict[str, tuple[int, str, str]] = {
-    # code: the status of it, Python's class, npm's class
-    "invalid_argument": (400, "InvalidArgumentException", "InvalidArgumentError"),
-    "unauthenticated": (401, "AuthenticationException", "AuthenticationError"),
-    "not_found": (404, "FileNotFoundException", "FileNotFoundError"),
-    "canceled": (499, "TimeoutException", "TimeoutError"),
-    "deadline_exceeded": (504, "TimeoutException", "TimeoutError"),
-    "resource_exhausted": (429, "RateLimitException", "RateLimitError"),
-    "internal": (500, "SandboxException", "SandboxError"),
-    "unknown": (500, "SandboxException", "SandboxError"),
-    "permission_denied": (403, "SandboxException", "SandboxError"),
-    "failed_precondition": (400, "SandboxException", "SandboxError"),
-    "unimplemented": (501, "SandboxException", "SandboxError"),
+@dataclass(frozen=True)
+class Kit:
+    """What things are done with; the same names, synchronous or not."""
+
+    sandbox: Any
+    options: dict[str, Any]
+    kinds: Any
+    """With Volume, Secret and Template."""
+    volume: Any
+    """One with a token."""
+    pty_options: dict[str, Any] = field(default_factory=dict)
+
+
+def _build(kit: Kit) -> object:
+    template = e2b.Template().from_base_image()
+    return kit.kinds.Template.build(template, "name", **kit.options)
+
+
+ACTIONS: dict[str, Callable[[Kit], Any]] = {
+    "get_info": lambda kit: kit.sandbox.get_info(),
+    "kill": lambda kit: kit.sandbox.kill(),
+    "pause": lambda kit: kit.sandbox.pause(),
+    "resume": lambda kit: kit.sandbox.connect(),
+    "set_timeout": lambda kit: kit.sandbox.set_timeout(60),
+    "read": lambda kit: kit.sandbox.files.read("file"),
+    "write": lambda kit: kit.sandbox.files.write("file", "x"),
+    "list": lambda kit: kit.sandbox.files.list("."),
+    "make_dir": lambda kit: kit.sandbox.files.make_dir("d"),
+    "run": lambda kit: kit.sandbox.commands.run("true"),
+    "connect": lambda kit: _connected(kit.sandbox.commands.connect(7)),
+    "pty": lambda kit: _connected(kit.sandbox.pty.connect(7, **kit.pty_options)),
+    "is_running": lambda kit: kit.sandbox.is_running(),
+    "alias": lambda kit: kit.kinds.Template.alias_exists("name", **kit.options),
+    "tags": lambda kit: kit.kinds.Template.get_tags("name", **kit.options),
+    "build": _build,
+    "volume": lambda kit: kit.kinds.Volume.get_info("none", **kit.options),
+    "volume_read": lambda kit: kit.volume.read_file("/file"),
+    "secret": lambda kit: kit.kinds.Secret.get_info("none", **kit.options),
+    "run_code": lambda kit: kit.sandbox.run_code("1", timeout=0.5),
+    "context": lambda kit: kit.sandbox.create_code_context(),
 }
-CONNECT: list[Row] = [
-    ("list", unary(status, code, "words"), python, "words", javascript, "words")
-    for code, (status, python, javascript) in CODES.items()
-] + [
-    ("make_dir", unary(409, "already_exists", "x"), "False", "", "false", ""),
-    ("list", NOT_FOUND, "SandboxNotRunningException", "was not found", "TimeoutError",
-     "was not found"),
-    ("list", NOT_OPEN, "SandboxUnreachableException", "port is not open", "TimeoutError",
-     "port is not open"),
-]  # fmt: skip
-STREAMS: list[Row] = [
-    ("run", stream(error={"code": code, "message": "words"}),
-     "NotFoundException" if code == "not_found" else python, "words",
-     "NotFoundError" if code == "not_found" else javascript, "words")
-    for code, (_, python, javascript) in CODES.items()
-] + [
-    ("run", stream(START, END), "CommandResult", "", "object", ""),
-    ("run", plain(401, "who"), "AuthenticationException", "who", "AuthenticationError", "401"),
-    ("run", NOT_FOUND, "SandboxNotRunningException", "was not found", "SandboxNotFoundError",
-     "probably not running"),
-    ("run", NOT_OPEN, "SandboxUnreachableException", "port is not open",
-     "SandboxNotFoundError", "probably not running"),
-    ("run", Answer(200, CUT.body, CUT.headers, close=True, health=502),
-     "SandboxNotRunningException", "killed or reached its end of life", "TimeoutError",
-     "killed or reached its end of life"),
-]  # fmt: skip
-ROWS = [*API, *PLAIN, *CONNECT, *STREAMS]
-NAMES = [f"{row[0]}-{row[1].status}-{row[2]}-{number}" for number, row in enumerate(ROWS)]
 
-ACTIONS: dict[str, Callable[[Sandbox], object]] = {
-    "get_info": lambda s: s.get_info(),
-    "kill": lambda s: s.kill(),
-    "pause": lambda s: s.pause(),
-    "set_timeout": lambda s: s.set_timeout(60),
-    "read": lambda s: s.files.read("file"),
-    "write": lambda s: s.files.write("file", "x"),
-    "list": lambda s: s.files.list("."),
-    "make_dir": lambda s: s.files.make_dir("d"),
-    "run": lambda s: s.commands.run("true"),
-    "is_running": lambda s: s.is_running(),
-}
+
+def _connected(handle: Any) -> Any:
+    """Waits for what was connected to."""
+    if inspect.isawaitable(handle):
+        return _connected_async(handle)
+    return handle.wait()
+
+
+async def _connected_async(handle: Any) -> Any:
+    return await (await handle).wait()
 
 
 @pytest.fixture(scope="module")
@@ -122,19 +84,56 @@ def server() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture
+def volume_address(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("E2B_VOLUME_API_URL", server.options["api_url"])
+
+
+@pytest.fixture(scope="module")
+def kit(server: Server) -> Kit:
+    made = e2b_code_interpreter.Sandbox.create(**server.options)
+    return Kit(made, server.account, e2b, e2b.Volume("v", "volume", "token"))
+
+
+@dataclass(frozen=True)
+class AsyncKinds:
+    Volume: Any = e2b.AsyncVolume
+    Secret: Any = e2b.AsyncSecret
+    Template: Any = e2b.AsyncTemplate
+
+
+@pytest.mark.usefixtures("volume_address")
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_python(server: Server, row: Row) -> None:
+def test_python(server: Server, kit: Kit, row: Row) -> None:
     action, server.answer, name, words, *_ = row
-    sandbox = Sandbox.create(**server.options)  # type: ignore[arg-type]
-    expected = getattr(e2b, name, None)
-    if not (isinstance(expected, type) and issubclass(expected, Exception)):
-        value = ACTIONS[action](sandbox)
-        assert name in (str(value), type(value).__name__)
-        return
-    with pytest.raises(expected) as caught:
-        ACTIONS[action](sandbox)
-    assert type(caught.value) is expected
-    assert words in str(caught.value)
+    try:
+        seen = ACTIONS[action](kit)
+    except Exception as error:
+        seen = error
+    _check(seen, name, words)
+
+
+@pytest.mark.usefixtures("volume_address")
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+async def test_python_asynchronously(server: Server, row: Row) -> None:
+    action, server.answer, name, words, *_ = row
+    sandbox = await e2b_code_interpreter.AsyncSandbox.create(**server.options)
+    volume = e2b.AsyncVolume("v", "volume", "token")
+    pty_options = {"on_data": lambda _: None}
+    kit = Kit(sandbox, server.account, AsyncKinds(), volume, pty_options)
+    try:
+        seen = await ACTIONS[action](kit)
+    except Exception as error:
+        seen = error
+    _check(seen, name, words)
+
+
+def _check(seen: object, name: str, words: str) -> None:
+    if isinstance(seen, Exception):
+        assert type(seen).__name__ == name, repr(seen)
+        assert words in str(seen)
+    else:
+        assert name in (str(seen), type(seen).__name__)
 
 
 @pytest.fixture(scope="module")
