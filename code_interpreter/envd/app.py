@@ -51,7 +51,7 @@ def make_app(config: GuestConfig) -> Gate:
         "compressions": (),
         "codecs": codecs(),
     }
-    processes = Processes(starter)
+    processes = Processes(starter, config.remembered_seconds)
     filesystem = FilesystemService(state, files)
     services: dict[str, Any] = {
         "/process.Process/": ProcessASGIApplication(ProcessService(state, processes), **options),

@@ -17,9 +17,6 @@ from code_interpreter.envd.starter import Starter, Streams
 from code_interpreter.guest.awake import AwakeClock
 from code_interpreter.guest.users import User
 
-REMEMBERED_SECONDS = 30.0
-"""How long a finished process can still be connected to."""
-
 
 class NoSuchProcess(LookupError):
     """The selector names no process of ours."""
@@ -35,10 +32,11 @@ class _Ends:
 
 
 class Processes:
-    """All of them, and those that ended less than `REMEMBERED_SECONDS` ago. One a server."""
+    """All of them, and those that ended less than ``remembered_seconds`` ago. One a server."""
 
-    def __init__(self, starter: Starter) -> None:
+    def __init__(self, starter: Starter, remembered_seconds: float) -> None:
         self._starter = starter
+        self._remembered_seconds = remembered_seconds
         self._by_pid: dict[int, Process] = {}
         self.clock = AwakeClock()
         """Of their time-outs."""
@@ -80,7 +78,7 @@ class Processes:
         return process
 
     def _forget_later(self, process: Process) -> None:
-        asyncio.get_running_loop().call_later(REMEMBERED_SECONDS, self._forget, process)
+        asyncio.get_running_loop().call_later(self._remembered_seconds, self._forget, process)
 
     def _forget(self, process: Process) -> None:
         if self._by_pid.get(process.pid) is process:

@@ -38,6 +38,8 @@ class GuestConfig:
     """gateway only: cells that may wait in one context."""
     idle_seconds: float | None = None
     """envd only: without a request for so long it ends, with status 0; None: never."""
+    remembered_seconds: float = 30.0
+    """envd only: how long a finished process can still be connected to."""
     kernel_starter_fd: int | None = None
     """gateway only: a connection to the init that forks warm kernels; None starts them cold."""
 

@@ -11,6 +11,7 @@ The parts, each of which can be read alone:
 * `edge_exchange`: one request and its response
 * `edge_client`: connections of clients
 * `edge_crowd`: how many of them there may be
+* `edge_vigil`: whether servers that are silent still live
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from code_interpreter.host.edge_client import ClientConnection
 from code_interpreter.host.edge_crowd import Crowd
 from code_interpreter.host.edge_routes import Route, Routes, WakeRefused
 from code_interpreter.host.edge_switchboard import Switchboard
+from code_interpreter.host.edge_vigil import PATIENCE, Vigil
 
 __all__ = ["Edge", "Route", "Routes", "WakeRefused"]
 
@@ -36,11 +38,19 @@ class Edge:
 
     ``api_socket`` is the unix socket on which the control-plane API listens. ``domain`` is
     the name (with its port, if it is not 80) under which sandboxes are reached as
-    ``<port>-<sandbox id>.<domain>``.
+    ``<port>-<sandbox id>.<domain>``. ``patience``: as `edge_vigil.PATIENCE`.
     """
 
-    def __init__(self, routes: Routes, api_socket: Path, *, domain: str | None = None) -> None:
-        self._switchboard = Switchboard(routes, api_socket, domain)
+    def __init__(
+        self,
+        routes: Routes,
+        api_socket: Path,
+        *,
+        domain: str | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._vigil = Vigil(patience)
+        self._switchboard = Switchboard(routes, api_socket, domain, self._vigil)
         self._clients: Crowd[ClientConnection] = Crowd()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -62,6 +72,7 @@ class Edge:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
+        await self._vigil.close()
         dialling = [client.opening for client in self._clients if client.opening is not None]
         for client in self._clients:
             client.abort()
@@ -73,6 +84,7 @@ class Edge:
 
         Let `Routes.find` stop finding it first, or else clients that ask again get through.
         """
+        self._vigil.forget(sandbox_id)
         self._switchboard.pool.drop(sandbox_id)
         for client in self._clients:
             client.cut(sandbox_id)

@@ -65,6 +65,10 @@ def no_answer(sandbox_id: str, port: int, reason: str) -> Refused:
     return _json(502, message, sandboxId=sandbox_id, port=port)
 
 
+def hung(sandbox_id: str, port: int) -> Refused:
+    return no_answer(sandbox_id, port, "it hangs, though it is running")
+
+
 def api_unavailable(reason: str) -> Refused:
     return _json(502, f"The control plane did not answer: {reason}")
 

@@ -145,6 +145,32 @@ class ClientConnection(asyncio.Protocol):
             self._expire()
         elif not self._transport.is_reading() and self._client_is_gone():
             self.abort()
+        elif self._exchange is not None:
+            self._see_to_server(self._exchange, now)
+
+    def _see_to_server(self, exchange: Exchange, now: float) -> None:
+        """Wait no longer for a server that hangs, and find out about one that is silent."""
+        destination, since, vigil = (
+            exchange.destination,
+            exchange.waiting_since,
+            self._switchboard.vigil,
+        )
+        if destination is None or destination.route is None or since is None:
+            return
+        if vigil.is_hung(destination.key):
+            self._give_up(exchange, destination)
+        elif now - since >= vigil.silence and vigil.watches(destination.key):
+            exchange.waiting_since = now
+            vigil.look(destination.key, destination.route.run_directory)
+
+    def _give_up(self, exchange: Exchange, destination: Destination) -> None:
+        if self._switched or exchange.answer is not None:
+            self.abort()
+            return
+        self._drop_server(exchange)
+        self._answer(exchange, answers.hung(*destination.key))
+        self._advance()
+        self._settle()
 
     # Requests.
 
@@ -225,6 +251,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _link(self, exchange: Exchange, destination: Destination, upstream: Upstream) -> None:
         exchange.upstream = upstream
+        exchange.waiting_since = time.monotonic()
         upstream.begin(self, exchange.head)
         exchange.unsent.insert(0, self._switchboard.head_for(destination, exchange.head))
         exchange.send_on()
@@ -234,6 +261,7 @@ class ClientConnection(asyncio.Protocol):
     def upstream_events(self, events: list[ResponseEvent]) -> None:
         exchange = self._exchange
         assert exchange is not None
+        exchange.waiting_since = time.monotonic()
         output: list[bytes] = []
         ended = False
         for event in events:
@@ -320,17 +348,23 @@ class ClientConnection(asyncio.Protocol):
             self.upstream_lost("it switched protocols unasked", cleanly=False)
             return
         self._switched = True
+        exchange.waiting_since = None
         self._deadline = None
         output += [head.serialize(Framing.NONE, close=False), upstream.switch_protocols()]
         self._send(b"".join(output))
         self._to_server(self._reader.take_rest())
 
     def _to_server(self, data: bytes) -> None:
-        upstream = self._exchange.upstream if self._exchange else None
-        if data and upstream is not None and not upstream.closed:
-            upstream.transport.write(data)
+        exchange = self._exchange
+        if not data or exchange is None or exchange.upstream is None or exchange.upstream.closed:
+            return
+        if exchange.waiting_since is None:
+            exchange.waiting_since = time.monotonic()
+        exchange.upstream.transport.write(data)
 
     def upstream_bytes(self, data: bytes) -> None:
+        if self._exchange is not None:
+            self._exchange.waiting_since = None
         self._send(data)
 
     def upstream_ended(self) -> None:

@@ -28,6 +28,8 @@ class Exchange:
     """The server ends its response by closing."""
     close: bool = False
     """The client was told that its connection closes after this response."""
+    waiting_since: float | None = None
+    """When the server last gave a sign of life, or was first asked for one."""
 
     @property
     def repeatable(self) -> bool:

@@ -29,6 +29,7 @@ from code_interpreter.host.edge_upstream import (
     open_sandbox_port,
     open_unix,
 )
+from code_interpreter.host.edge_vigil import Vigil
 
 WAKE_SECONDS = 60.0
 TRAFFIC_TOKEN = b"e2b-traffic-access-token"
@@ -51,8 +52,9 @@ class Destination:
 class Switchboard:
     """Decides on requests, and connects those that may pass."""
 
-    def __init__(self, routes: Routes, api_socket: Path, domain: str | None) -> None:
+    def __init__(self, routes: Routes, api_socket: Path, domain: str | None, vigil: Vigil) -> None:
         self.pool = UpstreamPool()
+        self.vigil = vigil
         self._routes = routes
         self._api_socket = api_socket
         self._addresses = AddressBook(domain)
@@ -69,7 +71,7 @@ class Switchboard:
         else:
             route, port = self._holder(target), ENVD_PORT
         _admit(head, route, port)
-        return Destination((route.sandbox_id, port), route)
+        return self._unless_hung(Destination((route.sandbox_id, port), route))
 
     def head_for(self, destination: Destination, head: RequestHead) -> bytes:
         """The head as the server shall see it: some secrets are for the edge alone."""
@@ -147,7 +149,12 @@ class Switchboard:
         if route.paused and not route.auto_resume:
             raise answers.sandbox_not_found(target.sandbox_id)
         key = (route.sandbox_id, GATEWAY_PORT)
-        return Destination(key, route, target.target.encode("latin-1"))
+        return self._unless_hung(Destination(key, route, target.target.encode("latin-1")))
+
+    def _unless_hung(self, destination: Destination) -> Destination:
+        if self.vigil.is_hung(destination.key):
+            raise answers.hung(*destination.key)
+        return destination
 
     def _live(self, sandbox_id: str) -> Route:
         route = self._routes.find(sandbox_id)

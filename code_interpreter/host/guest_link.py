@@ -56,6 +56,10 @@ class GuestLink:
             self._request("GET", socket, "/health") for socket in (ENVD_SOCKET, GATEWAY_SOCKET)
         )
 
+    async def until_answered(self, socket: str) -> None:
+        """Return once the supervisor behind this socket has answered."""
+        await self._request("GET", socket, "/health")
+
     async def metrics(self, access_token: str) -> Mapping[str, Any]:
         """What envd measures in the box: see ``GET /metrics`` of envd."""
         headers = {"X-Access-Token": access_token}

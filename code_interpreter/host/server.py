@@ -154,7 +154,12 @@ async def _running(
         await lifecycle.start()
         gate = Gate(make_app(lifecycle, templates, api_key=key, domain=domain), api_key=key)
         await stack.enter_async_context(_api(gate, data))
-        edge = Edge(HostRoutes(lifecycle), data.api_socket, domain=settings.domain)
+        edge = Edge(
+            HostRoutes(lifecycle),
+            data.api_socket,
+            domain=settings.domain,
+            patience=settings.guest_patience,
+        )
         lifecycle.on_unreachable = edge.disconnect
         stack.push_async_callback(edge.close)
         try:

@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     is started as a program of its own: slower by a second, and nothing is shared."""
     pool_template: str = "code-interpreter-v1"
 
+    guest_patience: float = Field(default=50, gt=0)
+    """After so long without a sign of life from a sandbox's envd or gateway, with somebody
+    waiting for it, the waiting are told that it hangs."""
+
     default_memory_mb: int = Field(default=2048, gt=0)
     default_cpu_count: float = Field(default=2, gt=0)
     default_pids: int = Field(default=512, gt=0)

@@ -177,7 +177,8 @@ INTERPRETER: list[Row] = [
         (action, LINES, "RemoteProtocolError", "", "TypeError", ""),
     )
 ] + [
-    ("run_code", replace(LINES, slow=True), "TimeoutException", "timeout", "TimeoutError", "timeout"),
+    ("run_code", replace(LINES, slow=True), "TimeoutException", "timeout", "TimeoutError",
+     "timeout"),
 ]  # fmt: skip
 ROWS = [
     *API,

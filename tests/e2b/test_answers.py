@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -13,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import e2b
-import e2b_code_interpreter
-import httpx
 import pytest
 from e2b import Sandbox
 
@@ -22,6 +21,8 @@ from tests import npm
 from tests.e2b import answers
 from tests.e2b.answers import Answer, Server, plain
 from tests.e2b.rows import NAMES, ONCE, ROWS, Row
+
+interpreter: Any = importlib.import_module("e2b_code_interpreter")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def volume_address(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def kit(server: Server) -> Kit:
-    made = e2b_code_interpreter.Sandbox.create(**server.options)
+    made = interpreter.Sandbox.create(**server.options)
     return Kit(made, server.account, e2b, e2b.Volume("v", "volume", "token"))
 
 
@@ -117,7 +118,7 @@ def test_python(server: Server, kit: Kit, row: Row) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 async def test_python_asynchronously(server: Server, row: Row) -> None:
     action, server.answer, name, words, *_ = row
-    sandbox = await e2b_code_interpreter.AsyncSandbox.create(**server.options)
+    sandbox = await interpreter.AsyncSandbox.create(**server.options)
     volume = e2b.AsyncVolume("v", "volume", "token")
     pty_options = {"on_data": lambda _: None}
     kit = Kit(sandbox, server.account, AsyncKinds(), volume, pty_options)
@@ -176,13 +177,13 @@ def test_npm(server: Server, javascript: Callable[[str], dict[str, Any]], row: R
 
 
 def test_what_is_not_running_is_no_error(server: Server) -> None:
-    sandbox = Sandbox.create(**server.options)  # type: ignore[arg-type]
+    sandbox = Sandbox.create(**server.options)
     server.answer = Answer(200, health=502)
     assert sandbox.is_running() is False
 
 
 def test_what_is_told_not_to_be_tried_again_is_not(server: Server) -> None:
-    sandbox = Sandbox.create(**server.options)  # type: ignore[arg-type]
+    sandbox = Sandbox.create(**server.options)
     server.answer = plain(429, "limit", **ONCE)
     server.requests.clear()
     with pytest.raises(e2b.RateLimitException):
