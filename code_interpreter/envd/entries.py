@@ -41,7 +41,7 @@ class Describer:
         is_link = stat.S_ISLNK(own.st_mode)
         target, mode = self._tree.behind(directory, name) if is_link else (None, own.st_mode)
         entry = EntryInfo(
-            name=printable(os.path.basename(path)) or "/",
+            name="/" if name == "." else printable(name),
             type=_type(mode),
             path=printable(path),
             size=own.st_size,

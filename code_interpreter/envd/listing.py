@@ -52,7 +52,7 @@ class _Level:
     def __init__(self, tree: Tree, descriptor: int, path: str) -> None:
         self._tree = tree
         self._descriptor = descriptor
-        self._path = path
+        self._prefix = path.rstrip("/") + "/"
         self._name = ""
         try:
             self._names = iter(sorted(os.listdir(descriptor)))
@@ -64,7 +64,7 @@ class _Level:
         for name in self._names:
             self._name = name
             try:
-                return describer.describe(self._descriptor, name, os.path.join(self._path, name))
+                return describer.describe(self._descriptor, name, self._prefix + name)
             except OSError:
                 continue  # removed meanwhile
         return None
@@ -75,7 +75,7 @@ class _Level:
             descriptor = self._tree.enter(self._name, self._descriptor)
         except OSError:  # gone, a link meanwhile, or not to be looked into
             return
-        yield _Level(self._tree, descriptor, os.path.join(self._path, self._name))
+        yield _Level(self._tree, descriptor, self._prefix + self._name)
 
     def close(self) -> None:
         os.close(self._descriptor)

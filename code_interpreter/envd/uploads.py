@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,8 @@ from code_interpreter.guest.users import User
 
 GATHERED = 1024 * 1024
 """Bytes that are written at a time."""
+_MOST_PIECES = 512
+"""Of these bytes; writev(2) takes 1024."""
 _MOST_JSON = 1024 * 1024
 
 
@@ -157,13 +160,15 @@ async def _json(request: Request) -> ComposeBody:
 async def _write(descriptor: int, pieces: AsyncIterator[bytes], path: str) -> None:
     """Nothing is written any more when this returns, whatever way it does."""
     writer = _Writer(descriptor, path)
-    gathered = bytearray()
+    gathered: list[bytes] = []
+    size = 0
     try:
         async for piece in pieces:
-            gathered += piece
-            if len(gathered) >= GATHERED:
+            gathered.append(piece)
+            size += len(piece)
+            if size >= GATHERED or len(gathered) >= _MOST_PIECES:
                 await writer.write(gathered)
-                gathered = bytearray()
+                gathered, size = [], 0
         await writer.write(gathered)
         await writer.done()
     finally:
@@ -171,17 +176,17 @@ async def _write(descriptor: int, pieces: AsyncIterator[bytes], path: str) -> No
 
 
 class _Writer:
-    """Writes in a thread, one piece while the next one comes."""
+    """Writes in a thread, some pieces while the next ones come."""
 
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor = descriptor
         self._path = path
         self._work: asyncio.Task[None] | None = None
 
-    async def write(self, data: bytearray) -> None:
-        """Returns when the piece before it is written. Raises OSError of either."""
+    async def write(self, pieces: list[bytes]) -> None:
+        """Returns when those before them are written. Raises OSError of either."""
         await self.done()
-        work = asyncio.to_thread(_write_all, self._descriptor, data, self._path)
+        work = asyncio.to_thread(_write_all, self._descriptor, pieces, self._path)
         self._work = asyncio.create_task(work)
 
     async def done(self) -> None:
@@ -203,15 +208,19 @@ class _Writer:
             raise cancelled
 
 
-def _write_all(descriptor: int, data: bytes | bytearray, path: str) -> None:
-    rest = memoryview(data)
+def _write_all(descriptor: int, pieces: Sequence[bytes], path: str) -> None:
+    rest = deque(memoryview(piece) for piece in pieces)
     try:
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
+            written = os.writev(descriptor, rest)
+            while rest and written >= len(rest[0]):
+                written -= len(rest.popleft())
+            if written:
+                rest[0] = rest[0][written:]
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
 
 
 def _copy(source: int, target: int, path: str) -> None:
     while piece := os.read(source, GATHERED):
-        _write_all(target, piece, path)
+        _write_all(target, [piece], path)

@@ -189,7 +189,9 @@ def test_the_supervisors_are_out_of_reach(box: Sandbox, place: str, path: str) -
 
 def test_processes_of_the_user_can_be_looked_at(box: Sandbox) -> None:
     handle = box.commands.run("exec sleep 100", background=True)
-    assert box.files.read(f"/proc/{handle.pid}/cmdline") == "sleep\x00100\x00"
+    command = f"/proc/{handle.pid}/cmdline"
+    box.commands.run(f"until grep -q ^sleep {command}; do sleep 0.05; done", timeout=20)
+    assert box.files.read(command) == "sleep\x00100\x00"
     with pytest.raises(SandboxException, match="permission denied"):
         box.files.write(f"/proc/{handle.pid}/oom_score_adj", "0")
     handle.kill()
