@@ -29,18 +29,37 @@ def find(group: str, *, mount: Path = MOUNT) -> Cgroups:
 
 
 def find_v2(group: str, mount: Path = MOUNT, wanted: Iterable[str] = WANTED) -> Cgroups | None:
-    """The nearest group above this process that hands down controllers; None without any."""
+    """Of the groups above this process the nearest that hands all controllers down, else the
+    one that hands most down; None without any."""
     if not (mount / "cgroup.controllers").is_file():
         return None
+    wanted, best = frozenset(wanted), None
     own = mount / _own_group("").lstrip("/")
     for parent in (own, *own.parents):
         if parent == mount.parent:
             break
         _make_way(parent, mount)
-        controllers = _hand_down(parent, group, frozenset(wanted))
-        if controllers is not None:
-            return Cgroups({**controllers, "freezer": parent / group}, 2)
-    return None
+        available = wanted & _controllers(parent)
+        if best is not None and len(available) < len(best.controllers):  # it has the freezer, too
+            continue
+        if _hand_down(parent, group, available):
+            _give_up(best)
+            directory = parent / group
+            best = Cgroups(dict.fromkeys((*sorted(available), "freezer"), directory), 2)
+            if available == wanted:
+                break
+    return best
+
+
+def _controllers(group: Path) -> frozenset[str]:
+    with contextlib.suppress(OSError):
+        return frozenset((group / "cgroup.controllers").read_text().split())
+    return frozenset()
+
+
+def _give_up(groups: Cgroups | None) -> None:
+    if groups is not None:
+        groups.remove_parents()
 
 
 def _own_group(controller: str) -> str:
@@ -52,32 +71,36 @@ def _own_group(controller: str) -> str:
     return "/"
 
 
-def _hand_down(parent: Path, group: str, wanted: frozenset[str]) -> dict[str, Path] | None:
+def _hand_down(parent: Path, group: str, controllers: Iterable[str]) -> bool:
+    """Make a group in ``parent`` that hands these controllers down; False if that is refused."""
     directory = parent / group
     try:
-        available = wanted & set((parent / "cgroup.controllers").read_text().split())
-        for controller in sorted(available):
+        for controller in controllers:
             (parent / "cgroup.subtree_control").write_text(f"+{controller}")
         directory.mkdir(exist_ok=True)
-        for controller in sorted(available):
+        for controller in controllers:
             (directory / "cgroup.subtree_control").write_text(f"+{controller}")
-        if not os.access(directory / "cgroup.procs", os.W_OK):
-            return None
+        if os.access(directory / "cgroup.procs", os.W_OK):
+            return True
     except OSError:
-        with contextlib.suppress(OSError):
-            directory.rmdir()
-        return None
-    return dict.fromkeys(sorted(available), directory)
+        pass
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+    return False
 
 
 def _make_way(group: Path, mount: Path) -> None:
-    """Move this process and its children down, if the group holds nobody else."""
-    if group in (mount, mount.parent) or group.name == OWN_GROUP:
+    """Move this process and its children down, if the group holds nobody else.
+
+    From a container's own group, which is the one at ``mount`` there, all its processes are
+    moved. The machine's first group needs no way made: it may have processes.
+    """
+    if not (group / "cgroup.events").is_file() or group.name == OWN_GROUP:
         return
     with contextlib.suppress(OSError, ValueError):
         members = set(map(int, (group / "cgroup.procs").read_text().split()))
         family = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-        if not members or not members <= family:
+        if not members or not (group == mount or members <= family):
             return
         below = group / OWN_GROUP
         below.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from code_interpreter.host import cgroup_search, kernel_settings
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.facts import Fact, Standing, as_root, ok, read
 
-_DELEGATE = "systemd-run --user --pty -p Delegate=yes code-interpreter serve"
+_DELEGATE = "systemd-run --user --scope -p Delegate=yes code-interpreter serve"
 _DELEGATE_CPU = (
     "sudo systemctl set-property user.slice CPUAccounting=yes, "
     "or Delegate=cpu in user@.service (systemd.resource-control(5))"

@@ -35,13 +35,16 @@ def sudo() -> Fact:
     """Of sandboxes: where the host is not root, theirs is a copy; see `own_sudo`."""
     name, kind = "sudo in sandboxes", id_grant().kind
     if kind is IdKind.ALL:
-        return ok(name, "this machine's")
+        if has("sudo"):
+            return ok(name, "this machine's")
+        detail = "does not work: this machine, which sandboxes have their programs from, has none"
+        return Fact(name, Standing.LIMITED, detail, "sudo apt-get install sudo")
     reason = own_sudo.problem()
     if reason is not None:
         detail, _, remedy = reason.partition(": ")
-        return Fact(name, Standing.LIMITED, detail, f"sudo {remedy}")
+        return Fact(name, Standing.LIMITED, f"does not work: {detail}", f"sudo {remedy}")
     if kind is IdKind.SINGLE:
-        detail = "to root only, which user is another name of there"
+        detail = "works, to root only, which user is another name of there"
         return Fact(name, Standing.LIMITED, detail, "as for user ids")
     return ok(name, "a copy of this machine's, which belongs to the sandboxes' root")
 

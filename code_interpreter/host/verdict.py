@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from code_interpreter.host.facts import Fact, Standing
-from code_interpreter.host.facts_other import has
-from code_interpreter.host.ids import IdKind, id_grant, is_machine_root
+from code_interpreter.host.ids import is_machine_root
 from code_interpreter.host.runtimes.base import Isolation
 from code_interpreter.host.settings import RuntimeName
 
@@ -28,11 +27,6 @@ _MEANING = {
     "machine's kernel: a hole in it is a hole in each of them.",
     Tier.NONE: "Sandboxes cannot be made on this machine as it is. `--runtime process` runs code "
     "as you, on your files, without any limit: for development only.",
-}
-_SUDO = {
-    IdKind.ALL: "works",
-    IdKind.RANGE: "does not work; commands of the account root do (user='root')",
-    IdKind.SINGLE: "does not work: there is one account, under both names",
 }
 _LIMITS = ("privileges", "user ids", "control groups", "disk space")
 """Facts without which something that is promised to root is not held."""
@@ -62,7 +56,7 @@ def judge(facts: Iterable[Fact], isolation: Isolation) -> Verdict:
         runtime=RuntimeName.NAMESPACES if usable else None,
         tier=tier,
         meaning=_MEANING[tier],
-        sudo=_sudo() if usable else "no sandboxes",
+        sudo=_sudo(by_name["sudo in sandboxes"]) if usable else "no sandboxes",
         enforced=isolation.enforced if usable else (),
         missing=isolation.missing if usable else ("everything",),
         strangers=_strangers(tier, by_name["side channels"]),
@@ -79,11 +73,8 @@ def _tier(facts: dict[str, Fact]) -> Tier:
     return Tier.FULL if full else Tier.PARTIAL
 
 
-def _sudo() -> str:
-    kind = id_grant().kind
-    if kind is IdKind.ALL and not has("sudo"):
-        return "is not installed on this machine, which sandboxes have their programs from"
-    return _SUDO[kind]
+def _sudo(fact: Fact) -> str:
+    return "works" if fact.standing is Standing.OK else fact.detail
 
 
 def _strangers(tier: Tier, side_channels: Fact) -> str:
