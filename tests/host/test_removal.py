@@ -31,6 +31,15 @@ async def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "tree").exists()
 
 
+@pytest.mark.parametrize("count", [0, 3, 100])
+async def test_plain_files(tmp_path: Path, count: int) -> None:
+    (tmp_path / "tree" / "empty").mkdir(parents=True)
+    for number in range(count):
+        (tmp_path / "tree" / str(number)).touch()
+    await remove_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+
 async def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
