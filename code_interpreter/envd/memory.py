@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 
 from code_interpreter.envd.state import InitBody, State
+from code_interpreter.guest.introduction import MEMORY
 
 
 class Memory:
     """A file in the state directory, which only supervisors may read."""
 
     def __init__(self, state_directory: str) -> None:
-        self._path = Path(state_directory, "envd.json")
+        self._path = Path(state_directory, MEMORY)
 
     def recall(self, state: State) -> None:
         """Initialise ``state`` as an earlier envd of this box was."""

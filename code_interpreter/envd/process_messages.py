@@ -9,8 +9,8 @@ from protobuf import Oneof
 
 from code_interpreter.envd.paths import resolve
 from code_interpreter.envd.process import Command, Ended, Output, Process
-from code_interpreter.envd.variables import check_variables
 from code_interpreter.guest.users import User
+from code_interpreter.guest.variables import check_variables
 
 DEFAULT_SIZE = (80, 24)
 """Columns and rows of a terminal whose size the client leaves open."""

@@ -13,9 +13,9 @@ from connectrpc.errors import ConnectError
 from code_interpreter.envd.paths import BadPath
 from code_interpreter.envd.process_messages import BadCommand
 from code_interpreter.envd.streams import InputRefused
-from code_interpreter.envd.variables import BadVariables
 from code_interpreter.envd.watching import WatchRefused
 from code_interpreter.guest.users import UnknownUser
+from code_interpreter.guest.variables import BadVariables
 
 _CODES = {
     errno.ENOENT: Code.NOT_FOUND,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from code_interpreter.envd.variables import check_variables
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.users import ROOT, UnknownUser, User, current_user, find_user
+from code_interpreter.guest.variables import check_variables
 
 PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -109,14 +109,6 @@ class State:
             "E2B_SANDBOX_ID": self.sandbox_id,
             "E2B_TEMPLATE_ID": self.template_id,
             **self.env_vars,
-        }
-
-    def marks(self) -> dict[str, str]:
-        """By path: files that tell programs in the sandbox where they are."""
-        return {
-            "/run/e2b/.E2B_SANDBOX": "true",
-            "/run/e2b/.E2B_SANDBOX_ID": self.sandbox_id,
-            "/run/e2b/.E2B_TEMPLATE_ID": self.template_id,
         }
 
     @property

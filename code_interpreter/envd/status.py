@@ -14,6 +14,7 @@ from code_interpreter.envd.memory import Memory
 from code_interpreter.envd.metrics import Meter
 from code_interpreter.envd.state import InitBody, State
 from code_interpreter.envd.tree import Tree
+from code_interpreter.guest.introduction import marks
 
 
 class Status:
@@ -42,7 +43,7 @@ class Status:
 
     def _leave_marks(self) -> None:
         owner = self._state.superuser()
-        for path, value in self._state.marks().items():
+        for path, value in marks(self._state.sandbox_id, self._state.template_id).items():
             descriptor = self._tree.open_to_write(path, owner)
             with open(descriptor, "w") as file:
                 file.write(value)

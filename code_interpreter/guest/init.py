@@ -21,7 +21,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
-from code_interpreter.guest import box, rights, syscalls
+from code_interpreter.guest import box, introduction, rights, syscalls
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.launch import (
     arrange_descriptors,
@@ -150,11 +150,28 @@ class Init:
     def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._failure is not None:
             return {"error": self._failure}
+        if request.get("op") == "introduce":
+            return {"kept": self._keep(request["envd"])}
         if request.get("op") == "start" and not self._supervisors:
             rights.lock_up_init()  # now that the host has put it into its control groups
             for supervisor in self._make_supervisors():
-                self._start(supervisor)
+                if supervisor.config.idle_seconds is None:
+                    self._start(supervisor)
+                else:
+                    self._rest(supervisor)
         return {"supervisors": {value.name: pid for pid, value in self._supervisors.items()}}
+
+    def _keep(self, body: dict[str, Any]) -> bool:
+        """Whether no envd runs, and the next one will know what the host tells it."""
+        if "envd" not in {supervisor.name for supervisor in self._resting}:
+            return False
+        try:
+            introduction.keep(body, box.STATE_DIRECTORY)
+            introduction.leave_marks(body["sandboxId"], body["templateId"])
+        except (OSError, ValueError) as error:  # envd itself is going to say it
+            print(f"init: {error}", file=sys.stderr, flush=True)
+            return False
+        return True
 
     def _make_supervisors(self) -> list[Supervisor]:
         shared = GuestConfig(
@@ -215,7 +232,7 @@ class Init:
             )
 
     def _rest(self, supervisor: Supervisor) -> None:
-        """It ended because nobody needed it; the next connection starts it again."""
+        """Nobody needs it, now or yet; the next connection starts it."""
         self._resting.add(supervisor)
         for listener in supervisor.listeners():
             self._selector.register(

@@ -149,17 +149,24 @@ class Boxes:
         await self._making.finish(MAKING_DEADLINE)
 
     async def introduce(
-        self, record: Record, told: Record | None = None, languages: tuple[str, ...] = ()
+        self,
+        record: Record,
+        told: Record | None = None,
+        languages: tuple[str, ...] = (),
+        *,
+        wake: bool = False,
     ) -> None:
         """Hand the box its tokens and variables. Raises `RuntimeFailure`, soon if it dies.
 
         ``told``: what it was handed before. ``languages``: whose kernels it starts ahead.
+        ``wake``: its envd is started already, before anybody needs it.
         """
         box = record.live_box
         link = GuestLink(box.run_directory)
         dead = self._tasks.spawn(self._runtime.wait(box), f"life of {box.sandbox_id}")
         asked = self._tasks.spawn(
-            _quietly(link.introduce(record, told, languages)), f"init of {box.sandbox_id}"
+            _quietly(link.introduce(record, told, languages, wake=wake)),
+            f"init of {box.sandbox_id}",
         )
         try:
             await asyncio.wait(

@@ -10,6 +10,7 @@ from typing import Any
 
 import h11
 
+from code_interpreter.host.init_link import ask_init
 from code_interpreter.host.records import Record
 from code_interpreter.host.runtimes.base import ENVD_SOCKET, GATEWAY_SOCKET
 from code_interpreter.host.sockets import connect
@@ -31,20 +32,38 @@ class GuestLink:
         self._run_directory = run_directory
 
     async def introduce(
-        self, record: Record, told: Record | None = None, languages: tuple[str, ...] = ()
+        self,
+        record: Record,
+        told: Record | None = None,
+        languages: tuple[str, ...] = (),
+        *,
+        wake: bool = False,
     ) -> None:
         """Tell envd and the gateway who they are and what variables user code gets.
 
         ``told``: what they were told before; whom there is nothing new for is not asked.
-        ``languages``: those whose kernels are to be started ahead.
+        ``languages``: those whose kernels are to be started ahead. ``wake``: an envd that
+        rests is started for it, too.
         """
         known = {} if told is None else _introductions(told)
         said = _introductions(record, languages)
         await _all(
-            self._request("POST", socket, "/init", body=body)
+            self._tell(socket, body, wake=wake)
             for socket, body in said.items()
             if body != known.get(socket)
         )
+
+    async def _tell(self, socket: str, body: dict[str, object], *, wake: bool) -> None:
+        if socket == GATEWAY_SOCKET or wake or not await self._init_keeps(body):
+            await self._request("POST", socket, "/init", body=body)
+
+    async def _init_keeps(self, body: dict[str, object]) -> bool:
+        """Whether envd rests, and init has noted ``body`` for the next one."""
+        try:
+            answer = await ask_init(self._run_directory, {"op": "introduce", "envd": body})
+        except (OSError, ValueError):  # a box without such an init
+            return False
+        return answer.get("kept") is True
 
     async def prepare_for_pause(self) -> None:
         """Tell the gateway that its clients do not go away because they want to."""
@@ -124,7 +143,7 @@ async def _answer(reader: asyncio.StreamReader, protocol: h11.Connection) -> tup
     raise h11.RemoteProtocolError(f"the answer has more than {MOST_BYTES} bytes")
 
 
-async def _all(requests: Iterable[Coroutine[Any, Any, bytes]]) -> None:
+async def _all(requests: Iterable[Coroutine[Any, Any, object]]) -> None:
     """At the same time; the first failure ends the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:

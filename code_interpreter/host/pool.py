@@ -198,7 +198,9 @@ class Pool:
             made = await self._boxes.make(self._plan.template, self._plan.limits)
             try:
                 record = replace(made.moved(Phase.POOLED), access_token=new_token())
-                await self._boxes.introduce(record, languages=self._plan.languages)
+                await self._boxes.introduce(
+                    record, languages=self._plan.languages, wake=not self._waiting
+                )
                 await self._registry.put(record)
             except BaseException:
                 await self._boxes.discard_shielded(made)

@@ -14,8 +14,10 @@ import httpx
 import pytest
 from e2b import Sandbox
 
+from code_interpreter import Sandbox as OurSandbox
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.init import IDLE_SECONDS
+from code_interpreter.host.runtimes.namespaces import box_name
 from tests.envd.supervisors import processes
 from tests.service import Service
 
@@ -102,12 +104,21 @@ def test_a_process_keeps_it(envd: Short) -> None:
     assert [process["config"]["cmd"] for process in running] == ["/bin/sleep"]
 
 
+def _visit(service: Service, sandbox_id: str) -> None:
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(str(service.data / "run" / box_name(sandbox_id) / "envd.sock"))
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to see processes inside a sandbox")
 @pytest.mark.timeout(120)
 def test_it_comes_back_as_it_was(service: Service) -> None:
     with Sandbox.create(timeout=120, envs={"KEPT": "yes"}, **service.options) as box:
-        envd = processes(box.sandbox_id)[2]
+        _visit(service, box.sandbox_id)
         deadline = time.monotonic() + 3 * IDLE_SECONDS
+        while len(processes(box.sandbox_id)) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        envd = processes(box.sandbox_id)[2]
         while envd.is_running():
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -118,3 +129,21 @@ def test_it_comes_back_as_it_was(service: Service) -> None:
             "yes",
             box.sandbox_id,
         ]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to see processes inside a sandbox")
+def test_a_fresh_sandbox_has_none_until_it_is_needed(service: Service) -> None:
+    """One that is made for its client; what envd would have said and done is there all the same."""
+    with OurSandbox.create(
+        timeout=120, envs={"KEPT": "yes"}, cpu_count=1, **service.options
+    ) as box:
+        marks = "!cat /run/e2b/.E2B_SANDBOX /run/e2b/.E2B_SANDBOX_ID; stat -c %U%a /run/e2b/.E2B*"
+        shown = "".join(box.run_code(marks).logs.stdout)
+        assert shown == f"true{box.sandbox_id}" + "root644\n" * 3
+        assert len(processes(box.sandbox_id)) == 2, "init and the gateway"
+        anonymous = {"E2b-Sandbox-Id": box.sandbox_id, "E2b-Sandbox-Port": "49983"}
+        refused = httpx.get(f"{service.url}/envs", headers=anonymous, trust_env=False)
+        assert refused.status_code == 401
+        output = box.commands.run("echo $KEPT $E2B_SANDBOX_ID").stdout
+        assert output.split() == ["yes", box.sandbox_id]
+        assert len(processes(box.sandbox_id)) == 3

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import platform
 import signal
-import socket
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from code_interpreter.host import cgroup_search, kernel_settings
 from code_interpreter.host.cgroups import Cgroups
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.ids import IdGrant, IdKind, id_grant
+from code_interpreter.host.init_link import ask_init
 from code_interpreter.host.pausing import Pausing, has_swap
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
 from code_interpreter.host.python_prefix import unneeded
@@ -38,7 +37,6 @@ from code_interpreter.host.runtimes.base import (
     SandboxSpec,
 )
 from code_interpreter.host.runtimes.forkserver import ForkServerClient
-from code_interpreter.host.sockets import connect
 from code_interpreter.host.templates import (
     PreparedTemplate,
     python_is_in_usr,
@@ -54,7 +52,6 @@ from code_interpreter.protocol.boxes import (
     ViewConfig,
 )
 
-INIT_SOCKET = "init.sock"
 START_DEADLINE = 30.0
 """Seconds for a box to furnish itself and start its supervisors."""
 END_DEADLINE = 10.0
@@ -156,13 +153,8 @@ class NamespacesRuntime(SandboxRuntime):
         return box
 
     async def _tell_init(self, box: Box, message: dict[str, Any]) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(START_DEADLINE):
-            peer = await connect(box.run_directory / INIT_SOCKET, socket.SOCK_SEQPACKET)
-            with peer:
-                await loop.sock_sendall(peer, json.dumps(message).encode())
-                raw = await loop.sock_recv(peer, 1 << 20)
-        answer: dict[str, Any] = json.loads(raw) if raw else {"error": "init ended"}
+            answer = await ask_init(box.run_directory, message)
         if "error" in answer:
             raise RuntimeFailure(f"the sandbox could not be furnished: {answer['error']}")
         return answer

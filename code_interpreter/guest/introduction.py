@@ -1,0 +1,64 @@
+"""What envd is told about its sandbox, while there is no envd: init keeps it for the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from code_interpreter.guest.variables import check_variables
+
+MEMORY = "envd.json"
+"""In the state directory: the body of the last ``POST /init`` to envd."""
+_MARKS = "/run/e2b"
+
+
+def keep(body: dict[str, Any], state_directory: str) -> None:
+    """Have the next envd begin as if it had been told ``body``. Raises ValueError or OSError.
+
+    A token, once there, is replaced but never taken away.
+    """
+    check_variables(body["envVars"])
+    path = Path(state_directory, MEMORY)
+    with contextlib.suppress(FileNotFoundError):
+        body = {**json.loads(path.read_bytes()), **_without_none(body)}
+    temporary = path.with_suffix(".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
+        json.dump(body, file)
+    temporary.replace(path)
+
+
+def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def marks(sandbox_id: str, template_id: str) -> dict[str, str]:
+    """By path: files that tell programs in the sandbox where they are."""
+    return {
+        f"{_MARKS}/.E2B_SANDBOX": "true",
+        f"{_MARKS}/.E2B_SANDBOX_ID": sandbox_id,
+        f"{_MARKS}/.E2B_TEMPLATE_ID": template_id,
+    }
+
+
+def leave_marks(sandbox_id: str, template_id: str) -> None:
+    """Of a sandbox without any. Follows no link, for user code may be there already."""
+    try:
+        os.mkdir(_MARKS)
+    except FileExistsError:  # they are there, and stay right for life
+        return
+    directory = os.open(_MARKS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.fchmod(directory, 0o755)
+        for path, value in marks(sandbox_id, template_id).items():
+            name = os.path.basename(path)
+            with os.fdopen(os.open(name, flags, 0o644, dir_fd=directory), "w") as file:
+                file.write(value)
+                os.fchmod(file.fileno(), 0o644)  # whatever umask the host has
+    finally:
+        os.close(directory)
