@@ -31,9 +31,11 @@ class Cell:
     envs: dict[str, str] | None = None
     timeout: float | None = DEFAULT_TIMEOUT
     """Seconds; None: no limit."""
+    key: str | None = None
+    """The id to run under, in place of a fresh one; nothing runs twice under one."""
 
     def execute(self, *, allow_stdin: bool, on_disconnect: OnDisconnect) -> Execute:
-        """The message that runs it, under a fresh id. Raises `InvalidCodeException`."""
+        """The message that runs it. Raises `InvalidCodeException`."""
         size = len(self.code.encode())
         if size > MAX_CODE_BYTES:
             raise InvalidCodeException(
@@ -41,7 +43,7 @@ class Cell:
                 "have: write it to a file in the sandbox and import or run that"
             )
         return Execute(
-            execution_id=uuid.uuid4().hex,
+            execution_id=self.key or uuid.uuid4().hex,
             code=self.code,
             context_id=self.context_id,
             language=self.language,
@@ -67,6 +69,7 @@ def make_cell(
     context: object = None,
     envs: object = None,
     timeout: object = None,
+    key: object = None,
 ) -> Cell:
     """The cell that these arguments of ``run_code`` mean. Raises `InvalidArgumentException`."""
     if language and context:
@@ -80,6 +83,7 @@ def make_cell(
         context_id_of(context) if context else None,
         _check_variables(envs),
         check_timeout(timeout),
+        None if key is None else _check_id("idempotency_key", key),
     )
 
 
@@ -157,11 +161,15 @@ def check_timeout(timeout: object) -> float | None:
 
 def check_execution_id(execution_id: object) -> str:
     """The id, if it can be one. Raises `InvalidArgumentException`."""
-    if not isinstance(execution_id, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", execution_id):
+    return _check_id("execution_id", execution_id)
+
+
+def _check_id(name: str, value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
         raise InvalidArgumentException(
-            f"execution_id must be the id of an execution, not {execution_id!r}"
+            f"{name} must be 1 to 64 letters, digits, '-' and '_', not {value!r}"
         )
-    return execution_id
+    return value
 
 
 def _type_name(value: object) -> str:

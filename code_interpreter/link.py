@@ -61,6 +61,16 @@ class WebSocketUnavailable(Exception):
         """It is how the server is, so that trying again is of no use."""
 
 
+def what_needs_websocket(background: bool, on_input: object, key: str | None) -> str | None:
+    """Which of these arguments of ``run_code`` plain HTTP cannot do."""
+    wanted = {
+        "background=True": background,
+        "on_input": on_input is not None,
+        "idempotency_key": key is not None,
+    }
+    return next((name for name, given in wanted.items() if given), None)
+
+
 def no_websocket(needed_by: str, reason: WebSocketUnavailable) -> NeedsWebSocketException:
     """For what plain HTTP cannot do."""
     return NeedsWebSocketException(

@@ -38,7 +38,13 @@ from code_interpreter.files import Files
 from code_interpreter.handle import LATE_SECONDS, ExecutionHandle
 from code_interpreter.http_execution import run_over_http
 from code_interpreter.inspection import Inspection
-from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, no_websocket
+from code_interpreter.link import (
+    DEFAULT_TEMPLATE,
+    Link,
+    WebSocketUnavailable,
+    no_websocket,
+    what_needs_websocket,
+)
 from code_interpreter.models import (
     Context,
     Execution,
@@ -67,6 +73,7 @@ class RunOptions(TypedDict, total=False):
     request_timeout: float | None
     on_update: OutputHandler[Result] | None
     on_input: OutputHandler[InputPrompt] | None
+    idempotency_key: str | None
 
 
 class _Connect(Protocol):
@@ -258,6 +265,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         *,
         on_update: OutputHandler[Result] | None = None,
         on_input: OutputHandler[InputPrompt] | None = None,
+        idempotency_key: str | None = None,
         background: bool = False,
     ) -> Execution | ExecutionHandle:
         """Run code; variables, imports and functions stay for the next call.
@@ -278,6 +286,8 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         :param on_update: called with the new content of a display that the code updates
         :param on_input: called with the prompt when the code asks for input; returns the
             line. Without it, asking is an error in the code
+        :param idempotency_key: the id of the execution. With one that was used before, also by
+            another program, nothing runs again: the outcome is that of the first time
         :param background: return an `ExecutionHandle` at once; the cell runs on even if this
             program ends
         :raises InvalidArgumentException: an argument cannot be right; nothing was sent
@@ -288,8 +298,8 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         callbacks = Callbacks(on_stdout, on_stderr, on_result, on_error, on_update, on_input)
         if background and timeout is None:
             timeout = 0
-        cell = make_cell(code, language, context, envs, timeout)
-        needed = "background=True" if background else "on_input" if on_input else None
+        cell = make_cell(code, language, context, envs, timeout, idempotency_key)
+        needed = what_needs_websocket(background, on_input, idempotency_key)
         if self._http_only and needed is None:
             return self._run_over_http(cell, callbacks, request_timeout)
         try:
@@ -315,6 +325,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         request_timeout: float | None = None,
         *,
         on_input: OutputHandler[InputPrompt] | None = None,
+        idempotency_key: str | None = None,
     ) -> ExecutionHandle:
         """Run code and iterate over its events; parameters are those of `run_code`.
 
@@ -325,7 +336,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
                     print(event)
             print(events.execution.status)
         """
-        cell = make_cell(code, language, context, envs, timeout)
+        cell = make_cell(code, language, context, envs, timeout, idempotency_key)
         try:
             handle = self._start(cell, Callbacks(on_input=on_input), request_timeout)
         except WebSocketUnavailable as reason:

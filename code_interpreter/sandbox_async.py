@@ -38,7 +38,13 @@ from code_interpreter.handle import LATE_SECONDS
 from code_interpreter.handle_async import AsyncExecutionHandle
 from code_interpreter.http_execution import run_over_http_async
 from code_interpreter.inspection import AsyncInspection
-from code_interpreter.link import DEFAULT_TEMPLATE, Link, WebSocketUnavailable, no_websocket
+from code_interpreter.link import (
+    DEFAULT_TEMPLATE,
+    Link,
+    WebSocketUnavailable,
+    no_websocket,
+    what_needs_websocket,
+)
 from code_interpreter.models import (
     Context,
     Execution,
@@ -67,6 +73,7 @@ class AsyncRunOptions(TypedDict, total=False):
     request_timeout: float | None
     on_update: OutputHandlerWithAsync[Result] | None
     on_input: OutputHandlerWithAsync[InputPrompt] | None
+    idempotency_key: str | None
 
 
 class _Connect(Protocol):
@@ -268,6 +275,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         *,
         on_update: OutputHandlerWithAsync[Result] | None = None,
         on_input: OutputHandlerWithAsync[InputPrompt] | None = None,
+        idempotency_key: str | None = None,
         background: bool = False,
     ) -> Execution | AsyncExecutionHandle:
         """Run code; variables, imports and functions stay for the next call.
@@ -288,6 +296,8 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         :param on_update: called with the new content of a display that the code updates
         :param on_input: called with the prompt when the code asks for input; returns the
             line. Without it, asking is an error in the code
+        :param idempotency_key: the id of the execution. With one that was used before, also by
+            another program, nothing runs again: the outcome is that of the first time
         :param background: return an `AsyncExecutionHandle` at once; the cell runs on even if this
             program ends
         :raises InvalidArgumentException: an argument cannot be right; nothing was sent
@@ -298,8 +308,8 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         callbacks = Callbacks(on_stdout, on_stderr, on_result, on_error, on_update, on_input)
         if background and timeout is None:
             timeout = 0
-        cell = make_cell(code, language, context, envs, timeout)
-        needed = "background=True" if background else "on_input" if on_input else None
+        cell = make_cell(code, language, context, envs, timeout, idempotency_key)
+        needed = what_needs_websocket(background, on_input, idempotency_key)
         if self._http_only and needed is None:
             return await self._run_over_http(cell, callbacks, request_timeout)
         try:
@@ -325,6 +335,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         request_timeout: float | None = None,
         *,
         on_input: OutputHandlerWithAsync[InputPrompt] | None = None,
+        idempotency_key: str | None = None,
     ) -> AsyncExecutionHandle:
         """Run code and iterate over its events; parameters are those of `run_code`.
 
@@ -336,7 +347,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
                     print(event)
             print(events.execution.status)
         """
-        cell = make_cell(code, language, context, envs, timeout)
+        cell = make_cell(code, language, context, envs, timeout, idempotency_key)
         try:
             handle = await self._start(cell, Callbacks(on_input=on_input), request_timeout)
         except WebSocketUnavailable as reason:

@@ -224,6 +224,8 @@ class Gateway:
         """
         known = self._runs.get(request.execution_id)
         if known is not None:
+            if known.request.code != request.code:
+                raise Refusal(409, f"Execution {request.execution_id} is one of other code")
             return known
         self._check(request, context_id, language)
         if context_id:

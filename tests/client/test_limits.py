@@ -8,7 +8,15 @@ import e2b
 import httpx
 import pytest
 
-from code_interpreter import AsyncSandbox, InvalidArgumentException, Sandbox, SandboxException
+from code_interpreter import (
+    AsyncSandbox,
+    Cause,
+    ExecutionStatus,
+    InvalidArgumentException,
+    KernelState,
+    Sandbox,
+    SandboxException,
+)
 from code_interpreter.host.disks import DiskImages
 from tests.service import Service
 
@@ -86,6 +94,29 @@ def test_plain_rest_gives_them_in_the_body(limiting: Service) -> None:
             }
         finally:
             http.delete(path)
+
+
+def test_a_cell_that_wants_more_memory_is_lost_and_says_so(service: Service) -> None:
+    """In words for people, as fields for programs, and the next cell runs."""
+    options: Any = service.options
+    try:
+        sandbox = Sandbox.create(timeout=60, memory_mb=300, **options)
+    except SandboxException as refused:
+        pytest.skip(f"memory cannot be limited here: {refused}")
+    with sandbox:
+        sandbox.run_code("kept = 1")
+        execution = sandbox.run_code("print('begun', flush=True)\nfull = bytearray(10**9)")
+        assert execution.error is not None
+        assert execution.error.name == "MemoryLimitExceeded"
+        assert "limit is 300 MiB" in execution.error.value
+        assert execution.logs.stdout == ["begun\n"], "what came before is not lost"
+        assert (execution.status, execution.kernel_state) == (
+            ExecutionStatus.LOST,
+            KernelState.LOST,
+        )
+        assert (execution.cause, execution.signal) == (Cause.OOM, 9)
+        assert execution.receipt is not None
+        assert sandbox.run_code("'kept' in globals()", timeout=30).text == "False"
 
 
 def test_without_limits_the_hosts_defaults_are_told(service: Service) -> None:

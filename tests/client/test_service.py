@@ -21,6 +21,7 @@ from code_interpreter import (
     Cause,
     ExecutionStatus,
     ExecutionTimeoutException,
+    InvalidArgumentException,
     KernelState,
     Result,
     Sandbox,
@@ -207,6 +208,41 @@ os._exit(0)
     assert execution.cause is Cause.DISCONNECT
     assert execution.status is ExecutionStatus.INTERRUPTED
     assert sandbox.attach_execution(background).wait(timeout=10).text == "done"
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_key_runs_a_cell_once_whoever_sends_it(
+    service: Service, sandbox: Sandbox, background: bool
+) -> None:
+    key, code = f"charge-{background}", "runs += 1; print('charged'); runs"
+    program = f"""
+from code_interpreter import Sandbox
+sandbox = Sandbox.connect({sandbox.sandbox_id!r}, **{service.options!r})
+execution = sandbox.run_code({code!r}, idempotency_key={key!r})
+print(execution.id, execution.text)
+"""
+    sandbox.run_code("runs = 0")
+    if background:
+        assert sandbox.run_code(code, idempotency_key=key, background=True).wait(20).text == "1"
+    else:
+        assert sandbox.run_code(code, idempotency_key=key).text == "1"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == f"{key} 1\n"
+    with sandbox.stream_code(code, idempotency_key=key) as events:
+        assert "charged\n" in [getattr(event, "text", None) for event in events]
+    assert sandbox.run_code("runs").text == "1"
+    with pytest.raises(SandboxException, match="is one of other code"):
+        sandbox.run_code("runs += 10", idempotency_key=key)
+
+
+async def test_a_key_runs_a_cell_once_under_asyncio(async_sandbox: AsyncSandbox) -> None:
+    await async_sandbox.run_code("runs = 0")
+    both = [async_sandbox.run_code("runs += 1; runs", idempotency_key="both") for _ in range(2)]
+    assert [each.text for each in await asyncio.gather(*both)] == ["1", "1"]
+    with pytest.raises(InvalidArgumentException, match="idempotency_key must be 1 to 64 letters"):
+        await async_sandbox.run_code("1", idempotency_key="no spaces")
 
 
 def test_a_program_that_was_forked_has_a_connection_of_its_own(sandbox: Sandbox) -> None:

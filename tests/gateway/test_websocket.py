@@ -126,7 +126,10 @@ async def test_one_id_runs_once(shared: World) -> None:
     async with shared.link() as link:
         first = await link.run("counter += 1; print(counter)", execution_id=execution_id)
         second = await link.run("counter += 1; print(counter)", execution_id=execution_id)
+        other = await link.begin("counter += 2", execution_id=execution_id)
+        refused = await link.until(other, Refused)
     assert first.events == second.events
+    assert refused.status == 409
     assert (await shared.run("counter")).text == "1"
 
 

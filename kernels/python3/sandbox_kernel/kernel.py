@@ -87,6 +87,7 @@ class SandboxKernel(LeanKernel, IPythonKernel):
             return self._interrupted_outside(interrupt)
         finally:
             self._take_back_streams()
+            self._update_widgets()
             self.output.drain()
 
     def _interrupted_outside(self, interrupt: KeyboardInterrupt) -> dict[str, Any]:
@@ -103,6 +104,11 @@ class SandboxKernel(LeanKernel, IPythonKernel):
             "user_expressions": {},
             "payload": [],
         }
+
+    def _update_widgets(self) -> None:
+        shell: Any = self.shell
+        with contextlib.suppress(Exception):  # the cell's own classes may be asked for their text
+            shell.display_pub.update_widgets()
 
     def _take_back_streams(self) -> None:
         """A cell may leave its own objects in ``sys.stdout``; the next one starts afresh."""

@@ -16,17 +16,29 @@ from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQInteractiveShell
 from sandbox_kernel import formatters, pictures
 from sandbox_kernel.drawings import PLOTLY_MIME, from_plotly_bundle
 from sandbox_kernel.streams import Stream
+from sandbox_kernel.widgets import VIEW_MIME, ShownWidgets
 
 _NO_MODULE = ""
 """Not a name that `sys.modules` could have."""
 
 
 class SandboxDisplayPublisher(ZMQDisplayPublisher):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._widgets = ShownWidgets()
+
     def publish(self, data: Any, *arguments: Any, **options: Any) -> None:
         """Plotly's figures show themselves, past all formatters: their charts are added here."""
         if PLOTLY_MIME in data and "e2b/chart" not in data:
             data = {**data, "e2b/chart": from_plotly_bundle(data[PLOTLY_MIME])}
+        if VIEW_MIME in data:
+            options["transient"] = self._widgets.note(data, options.get("transient") or {})
         super().publish(data, *arguments, **options)
+
+    def update_widgets(self) -> None:
+        """Tell the text of those widgets again that the cell has changed since it showed them."""
+        for display_id, data in self._widgets.changed(self.shell.display_formatter):
+            super().publish(data, transient={"display_id": display_id}, update=True)
 
 
 class _Nothing(defaultdict[int, Any]):
