@@ -35,6 +35,7 @@ from code_interpreter.errors import (
     SandboxKilledException,
 )
 from code_interpreter.files import Files
+from code_interpreter.git import Git
 from code_interpreter.handle import LATE_SECONDS, ExecutionHandle
 from code_interpreter.http_execution import run_over_http
 from code_interpreter.inspection import Inspection
@@ -212,6 +213,11 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         """Commands in the sandbox."""
         self._keep_host_alive()
         return super().commands
+
+    @property
+    def git(self) -> Git:
+        """Git in the sandbox, with credentials that stay out of command lines and files."""
+        return Git(self.commands)
 
     @property
     def pty(self) -> Pty:

@@ -34,6 +34,7 @@ from code_interpreter.errors import (
     SandboxKilledException,
 )
 from code_interpreter.files import AsyncFiles
+from code_interpreter.git import AsyncGit
 from code_interpreter.handle import LATE_SECONDS
 from code_interpreter.handle_async import AsyncExecutionHandle
 from code_interpreter.http_execution import run_over_http_async
@@ -143,6 +144,11 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         """Commands in the sandbox."""
         self._keep_host_alive()
         return super().commands
+
+    @property
+    def git(self) -> AsyncGit:
+        """Git in the sandbox, with credentials that stay out of command lines and files."""
+        return AsyncGit(self.commands)
 
     @property
     def pty(self) -> Pty:

@@ -1,17 +1,17 @@
 """A smart HTTP server for git with one account; runs inside a sandbox, on its own Python.
 
-``python3 git_server.py PORT DIRECTORY USER PASSWORD`` serves the bare repositories below
+``ACCOUNT=base64 python3 git_server.py PORT DIRECTORY`` serves the bare repositories below
 DIRECTORY through ``git http-backend``: reading is open under ``/open/``, everything under
-``/closed/`` needs the account.
+``/closed/`` needs the account, and under ``/slow/`` too, where each answer takes a while.
 """
 
 from __future__ import annotations
 
-import base64
 import http.server
 import os
 import subprocess
 import sys
+import time
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -29,9 +29,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self.read_body()
         place, _, path = self.path.lstrip("/").partition("/")
-        account = ":".join(sys.argv[3:5]).encode()
-        wanted = "Basic " + base64.b64encode(account).decode()
-        if place == "closed" and self.headers.get("Authorization") != wanted:
+        wanted = f"Basic {os.environ['ACCOUNT']}"
+        if place == "slow":
+            time.sleep(0.15)
+        if place != "open" and self.headers.get("Authorization") != wanted:
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
             self.send_header("Content-Length", "0")
@@ -54,7 +55,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         variables = {
             "GIT_PROJECT_ROOT": sys.argv[2],
             "GIT_HTTP_EXPORT_ALL": "1",
-            "REMOTE_USER": sys.argv[3],
+            "REMOTE_USER": "somebody",
             "REQUEST_METHOD": self.command,
             "PATH_INFO": "/" + path,
             "QUERY_STRING": query,

@@ -14,6 +14,19 @@ def memory(sandbox_id: str) -> int:
     return sum(process.memory_full_info().uss for process in processes(sandbox_id))
 
 
+def reset_peak(pid: int) -> int:
+    """Forget how much memory a process has had; bytes that it has now (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return peak(pid)
+
+
+def peak(pid: int) -> int:
+    """The most bytes of memory that a process has had since `reset_peak`."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
 def processes(sandbox_id: str) -> list[psutil.Process]:
     """Init, then envd and the gateway. Raises LookupError without init."""
     name = box_name(sandbox_id)

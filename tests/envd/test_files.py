@@ -8,17 +8,21 @@ import secrets
 import tempfile
 import time
 
+import psutil
 import pytest
 from e2b import (
     AuthenticationException,
     FileNotFoundException,
     FileType,
     InvalidArgumentException,
+    NotEnoughSpaceException,
     Sandbox,
     SandboxException,
 )
+from e2b.sandbox.filesystem.filesystem import WriteEntry
 
-from tests.envd.supervisors import memory
+from tests.envd.supervisors import memory, peak, processes, reset_peak
+from tests.service import Service
 
 NAMES = 'plain|sp ace|quo"te|per%22cent%41|ünï|new\nline|back\\slash|a;b=c|-rf|~x|…|...'.split("|")
 REFUSED = r"permission denied|too many levels"
@@ -144,6 +148,63 @@ def test_large_files_take_little_memory(box: Sandbox, place: str, multipart: boo
     assert sum(map(len, box.files.read(f"{place}/large", format="stream"))) == size
     assert memory(box.sandbox_id) - before < 32 * 1024 * 1024
     box.files.remove(f"{place}/large")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to measure a process in a sandbox")
+@pytest.mark.parametrize("coding", ["octets", "multipart", "gzip"])
+def test_two_gigabytes_take_little_memory(service: Service, coding: str) -> None:
+    """Highest memory, of the supervisors, the host and the client, from before to after."""
+    size, most = 2_000_000_000, 64 * 1024 * 1024
+    sandbox = Sandbox.create(timeout=600, **service.options)
+    try:
+        with tempfile.TemporaryFile() as source:
+            source.truncate(size)
+            sandbox.files.write("warm", b"x")
+            measured = [*processes(sandbox.sandbox_id), psutil.Process(service.process.pid)]
+            measured.append(psutil.Process())
+            before = [reset_peak(process.pid) for process in measured]
+            sandbox.files.write(
+                "large",
+                source,
+                use_octet_stream=coding != "multipart",
+                gzip=coding == "gzip",
+                request_timeout=0,
+            )
+        assert sandbox.files.get_info("large").size == size
+        stream = sandbox.files.read("large", format="stream", request_timeout=500)
+        assert sum(map(len, stream)) == size
+        grown = [peak(each.pid) - was for each, was in zip(measured, before, strict=True)]
+        assert max(grown) < most, grown
+    finally:
+        sandbox.kill()
+
+
+@pytest.mark.parametrize("multipart", [False, True])
+def test_five_hundred_files_in_one_call(box: Sandbox, place: str, multipart: bool) -> None:
+    names = [f"{place}/{number}" for number in range(500)]
+    files = [WriteEntry(path=name, data=f"content of {name}") for name in names]
+    written = box.files.write_files(files, use_octet_stream=not multipart)
+    assert [each.path for each in written] == names
+    together = box.commands.run(f"cat $(printf '{place}/%s ' $(seq 0 499))").stdout
+    assert together == "".join(f"content of {name}" for name in names)
+
+
+def test_a_disk_that_fills_up_while_it_comes(service: Service) -> None:
+    headers = {"X-Sandbox-Disk-Size-MB": "64"}
+    sandbox = Sandbox.create(timeout=120, api_headers=headers, **service.options)
+    try:
+        for multipart in (False, True):
+            with tempfile.TemporaryFile() as source:
+                source.truncate(300_000_000)
+                with pytest.raises(NotEnoughSpaceException, match="not enough disk space"):
+                    sandbox.files.write("large", source, use_octet_stream=not multipart)
+            assert sandbox.files.get_info("large").size < 64 * 1024 * 1024
+            sandbox.files.remove("large")
+            sandbox.files.write("small", "there is room again")
+    finally:
+        sandbox.kill()
 
 
 # --- special files ----------------------------------------------------------------------

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from e2b import CommandExitException, GitAuthException, GitUpstreamException, Sandbox
+from e2b import AsyncSandbox, CommandExitException, GitAuthException, GitUpstreamException, Sandbox
 
+from tests.envd.git_world import (
+    CLOSED,
+    HTTP,
+    OPEN,
+    PASSWORD,
+    PLAIN,
+    SLOW,
+    USER,
+    Lookout,
+    serve_repository,
+)
 from tests.service import Service
-
-DAEMON, HTTP = 19418, 18080
-USER, PASSWORD = "robot", "s3cret-canary"
-SERVER = Path(__file__).with_name("git_server.py")
-OPEN = f"http://127.0.0.1:{HTTP}/open/project.git"
-CLOSED = f"http://127.0.0.1:{HTTP}/closed/project.git"
-_SEED = """
-set -e
-git config --global init.defaultBranch main
-git init -q --bare repos/project.git
-git -C repos/project.git config http.receivepack true
-git clone -q repos/project.git seed 2>/dev/null
-cd seed
-git config user.name Seed && git config user.email seed@example.org
-for n in 1 2 3; do echo "$n" > "file$n.txt"; git add . ; git commit -q -m "commit $n"; done
-git push -q origin HEAD:main
-git checkout -q -b side && echo side > side.txt && git add . && git commit -q -m side
-git push -q origin side
-cd .. && rm -rf seed
-"""
-_WAIT = "for n in $(seq 100); do {probe} && exit 0; sleep 0.1; done; exit 1"
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +27,7 @@ def served(service: Service) -> Iterator[Sandbox]:
     """A sandbox with one repository behind ``git daemon`` and behind smart HTTP."""
     sandbox = Sandbox.create(timeout=300, **service.options)
     try:
-        sandbox.commands.run(_SEED)
-        sandbox.files.write("git_server.py", SERVER.read_text())
-        sandbox.commands.run(
-            f"git daemon --reuseaddr --export-all --enable=receive-pack --listen=127.0.0.1 "
-            f"--port={DAEMON} --base-path=/home/user/repos /home/user/repos",
-            background=True,
-            timeout=0,
-        )
-        sandbox.commands.run(
-            f"python3 git_server.py {HTTP} /home/user/repos {USER} {PASSWORD}",
-            background=True,
-            timeout=0,
-        )
-        for url in (f"git://127.0.0.1:{DAEMON}/project.git", OPEN):
-            sandbox.commands.run(_WAIT.format(probe=f"git ls-remote -q {url} >/dev/null 2>&1"))
-        sandbox.git.configure_user("Tester", "tester@example.org")
+        serve_repository(sandbox)
         yield sandbox
     finally:
         sandbox.kill()
@@ -69,7 +43,7 @@ def subjects(sandbox: Sandbox, repository: str) -> list[str]:
     return sandbox.commands.run(f"git -C {repository} log --format=%s").stdout.splitlines()
 
 
-@pytest.mark.parametrize("url", [f"git://127.0.0.1:{DAEMON}/project.git", OPEN])
+@pytest.mark.parametrize("url", [PLAIN, OPEN])
 def test_clone(served: Sandbox, place: str, url: str) -> None:
     served.git.clone(url, place)
     assert subjects(served, place)[-1] == "commit 1"
@@ -110,7 +84,7 @@ def test_clone_without_the_right_credentials(
 
 def test_a_day_s_work(served: Sandbox, place: str) -> None:
     git = served.git
-    git.clone(f"git://127.0.0.1:{DAEMON}/project.git", place)
+    git.clone(PLAIN, place)
     assert git.status(place).is_clean
     served.files.write(f"{place}/new.txt", "new\n")
     served.files.write(f"{place}/file1.txt", "changed\n")
@@ -226,10 +200,54 @@ def test_reset_and_restore(served: Sandbox, place: str) -> None:
     assert served.files.read(f"{place}/file1.txt") == "1\n"
 
 
-def test_secrets_do_not_stay_in_arguments_or_logs(served: Sandbox, service: Service) -> None:
-    server = f"git_server.py {HTTP}"
-    running = served.commands.run("ps -ww -eo args", user="root").stdout
-    with_secret = [line for line in running.splitlines() if PASSWORD in line]
-    assert all(server in line for line in with_secret)  # it was given its account so
-    log = service.data.parent / "log"
-    assert PASSWORD not in log.read_text()
+def test_pushing_to_a_daemon(served: Sandbox, place: str) -> None:
+    for name in ("a", "b"):
+        served.git.clone(PLAIN, f"{place}/{name}")
+    served.git.create_branch(f"{place}/a", "by-daemon")
+    served.git.commit(f"{place}/a", "by daemon", allow_empty=True)
+    served.git.push(f"{place}/a", "origin", "by-daemon")
+    served.git.pull(f"{place}/b", "origin", "by-daemon")
+    assert subjects(served, f"{place}/b")[0] == "by daemon"
+
+
+def test_what_the_clients_own_way_shows_is_gone_afterwards(
+    served: Sandbox, service: Service, place: str
+) -> None:
+    """It writes credentials into URLs, for as long as its commands run."""
+    lookout = Lookout(served, place)
+    served.git.clone(SLOW, place, username=USER, password=PASSWORD)
+    served.git.commit(place, "slowly", allow_empty=True)
+    served.git.push(place, "origin", "main", username=USER, password=PASSWORD)
+    assert "arguments" in lookout.told(), "what is true of this client has changed"
+    assert Lookout(served, place).told() == []
+    search = f"grep -rls {PASSWORD} {place} ~/.git* ~/.bash_history /tmp /var/log || true"
+    assert served.commands.run(search).stdout == ""
+    assert PASSWORD not in served.commands.run("ps -ww -eo args", user="root").stdout
+    logs = [service.data.parent / "log", *service.data.rglob("*.log")]
+    assert [path for path in logs if path.is_file() and PASSWORD in path.read_text()] == []
+
+
+async def test_asynchronously(served: Sandbox, service: Service, place: str) -> None:
+    sandbox = await AsyncSandbox.connect(served.sandbox_id, **service.options)
+    git = sandbox.git
+    await git.clone(CLOSED, place, branch="main", depth=1, username=USER, password=PASSWORD)
+    await git.create_branch(place, "awaited")
+    await sandbox.files.write(f"{place}/new.txt", "new")
+    await git.add(place)
+    assert (await git.status(place)).staged_count == 1
+    await git.commit(place, "awaited")
+    await git.push(place, "origin", "awaited", username=USER, password=PASSWORD)
+    await git.pull(place, "origin", "awaited", username=USER, password=PASSWORD)
+    assert (await git.branches(place)).current_branch == "awaited"
+    await git.checkout_branch(place, "main")
+    await git.delete_branch(place, "awaited", force=True)
+    await git.remote_add(place, "other", OPEN)
+    assert await git.remote_get(place, "other") == OPEN
+    await git.set_config("core.comment", "x", scope="local", path=place)
+    assert await git.get_config("core.comment", scope="local", path=place) == "x"
+    await sandbox.files.write(f"{place}/file1.txt", "changed")
+    await git.restore(place, paths=["file1.txt"])
+    await git.reset(place, mode="hard", target="HEAD")
+    assert (await git.status(place)).is_clean
+    with pytest.raises(GitAuthException):
+        await git.clone(CLOSED, f"{place}-again")
