@@ -19,6 +19,8 @@ from typing import Any
 PREPARATION_DEADLINE = 1500.0
 """Seconds until a host is ready that has to install the packages of its template first."""
 STOP_DEADLINE = 30.0
+NOTHING_AHEAD = {"CODE_INTERPRETER_WARM_LANGUAGES": "none"}
+"""Tests say what runs in a sandbox, and what it takes."""
 _EXPORT = re.compile(r"^export (E2B_[A-Z_]+)=(\S+)$", re.MULTILINE)
 
 
@@ -75,7 +77,7 @@ def running_service(**settings: str) -> Iterator[Service]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env={**os.environ, **shared_templates(), **settings},
+            env={**os.environ, **shared_templates(), **NOTHING_AHEAD, **settings},
         )
     try:
         environment = _wait(process, output, log)

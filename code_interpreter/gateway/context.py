@@ -189,6 +189,25 @@ class Context:
         if self._kernel is None or not self._kernel.ready:
             self._starting = asyncio.create_task(self._start_kernel())
 
+    @property
+    def is_untouched(self) -> bool:
+        """It has a kernel that is ready and that nobody has used or waits for."""
+        idle = self._current is None and self._around is None and not self._queue
+        kernel = self._kernel
+        return idle and not self.listeners and kernel is not None and not kernel.used
+
+    def take_kernel(self) -> Kernel:
+        """The kernel of a context that `is_untouched`; it has none afterwards."""
+        kernel, self._kernel = self._kernel, None
+        assert kernel is not None
+        return kernel
+
+    def give_kernel(self, kernel: Kernel) -> None:
+        """Have one that was started for another context in the same directory."""
+        kernel.belong_to(self)
+        self._kernel = kernel
+        self._machinery.changed()
+
     async def _start_kernel(self) -> None:
         machinery = self._machinery
         kernel = Kernel(self._spec, machinery.place, machinery.zmq, machinery.starter, self)

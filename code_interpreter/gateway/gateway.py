@@ -12,10 +12,12 @@ from typing import Any
 
 from code_interpreter.gateway import notebook
 from code_interpreter.gateway.context import Context, Machinery
+from code_interpreter.gateway.kernel import Kernel
 from code_interpreter.gateway.languages import DEFAULT, KernelSpec, Languages, UnknownLanguage
 from code_interpreter.gateway.ledger import Ledger, Record
 from code_interpreter.gateway.relief import Relief
 from code_interpreter.gateway.run import Request, Run
+from code_interpreter.guest.awake import AwakeTimer
 from code_interpreter.protocol.executions import (
     MAX_CODE_BYTES,
     Cause,
@@ -29,6 +31,8 @@ KEPT_RUNS = 200
 """Executions whose events can still be read after their end."""
 KEPT_BYTES = 2 << 30
 """What all of these together may take on the disk; the oldest go first."""
+LOOK_AGAIN = 1.0
+"""Seconds until a kernel that was still starting when it should end is looked at again."""
 _READY_DEFAULTS = ("python",)
 _LISTED_DEFAULTS = ("python", "javascript")
 
@@ -87,6 +91,9 @@ class Gateway:
         """Executions that have ended, with what each takes at most."""
         self._kept_bytes = 0
         self._closing = False
+        self._ahead: set[str] = set()
+        """Contexts whose kernels were started before anybody asked for them."""
+        self._unused_timer: AwakeTimer | None = None
         self.started = time.time()
 
     def start(self) -> None:
@@ -104,9 +111,30 @@ class Gateway:
         """Start the kernels of their default contexts; those that cannot be had are left out."""
         for language in languages:
             try:
-                self._default_context(self._languages.normalise(language)).prepare()
+                context = self._default_context(self._languages.normalise(language))
             except Refusal as refusal:
                 log.warning("no kernel is started ahead for %s: %s", language, refusal)
+            else:
+                context.prepare()
+                self._ahead.add(context.id)
+
+    def end_unused_after(self, seconds: float) -> None:
+        """End what `prepare` has started, so long from now, as far as nobody uses it by then."""
+        clock = self._machinery.clock
+        if self._unused_timer is not None:
+            self._unused_timer.cancel()
+        self._unused_timer = clock.call_at(clock.time() + seconds, self._end_unused)
+
+    def _end_unused(self) -> None:
+        self._unused_timer = None
+        ahead = [context for context in self.contexts() if context.id in self._ahead]
+        self._ahead = {context.id for context in ahead if context.execution_state == "starting"}
+        for context in ahead:
+            if context.is_untouched:
+                context.take_kernel().close()
+        if self._ahead:
+            self.end_unused_after(LOOK_AGAIN)
+        self.save()
 
     def _take_over(self, record: Record) -> None:
         kernels = [each.kernel.directory for each in record.contexts if each.kernel is not None]
@@ -171,8 +199,22 @@ class Gateway:
         directory = self._home if cwd is None else cwd
         name = self._languages.normalise(language)
         context = self._new_context(name, self._checked_directory(directory))
-        context.prepare()
+        spare = self._spare(name, context.cwd)
+        if spare is None:
+            context.prepare()
+        else:
+            context.give_kernel(spare)
         return context
+
+    def _spare(self, language: str, cwd: str) -> Kernel | None:
+        """One that was started ahead and would do for a new context."""
+        default = self._contexts.get(self._defaults.get(language, ""))
+        if default is None or default.id not in self._ahead:
+            return None
+        if default.cwd != cwd or not default.is_untouched:
+            return None
+        self._ahead.discard(default.id)
+        return default.take_kernel()
 
     def _new_context(self, language: str, cwd: str) -> Context:
         limit = self._max_contexts

@@ -8,7 +8,7 @@ import uuid
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler, stream_request_body
 
@@ -55,6 +55,12 @@ class InitBody(BaseModel):
     envVars: dict[StrictStr, StrictStr] = {}  # noqa: N815 - the name on the wire
     languages: list[StrictStr] = []
     """Whose default contexts are to have their kernels ahead of the first cell."""
+
+
+class UnusedBody(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    seconds: float = Field(ge=0, allow_inf_nan=False)
 
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -154,6 +160,18 @@ class Init(Handler):
             return
         self.gateway.set_environment(body.envVars)
         self.gateway.prepare(body.languages)
+        self.set_status(204)
+
+
+class Unused(Handler):
+    """What was started ahead of its use ends if it is not used for so long."""
+
+    def post(self) -> None:
+        try:
+            self.gateway.end_unused_after(self.body(UnusedBody).seconds)
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
         self.set_status(204)
 
 

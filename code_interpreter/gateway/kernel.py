@@ -304,6 +304,10 @@ class Kernel:
             async with asyncio.timeout(KILL_DEADLINE):
                 await self._provisioner.wait()
 
+    def belong_to(self, owner: Owner) -> None:
+        """From now on ``owner`` hears of it."""
+        self._owner = owner
+
     def close(self) -> None:
         """Let go of everything; the process is killed if it still runs."""
         self.kill()

@@ -79,6 +79,7 @@ def make_application(gateway: Gateway | None) -> Application:
         [
             ("/health", http.Health, arguments),
             ("/init", http.Init, arguments),
+            ("/unused", http.Unused, arguments),
             ("/freeze", http.Freeze, arguments),
             ("/execute", http.Execute, arguments),
             ("/contexts/?", http.Contexts, arguments),

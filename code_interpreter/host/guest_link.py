@@ -65,6 +65,10 @@ class GuestLink:
             return False
         return answer.get("kept") is True
 
+    async def end_unused_after(self, seconds: float) -> None:
+        """Have kernels that were started ahead end if nobody has used them so long from now."""
+        await self._request("POST", GATEWAY_SOCKET, "/unused", body={"seconds": seconds})
+
     async def prepare_for_pause(self) -> None:
         """Tell the gateway that its clients do not go away because they want to."""
         await self._request("POST", GATEWAY_SOCKET, "/freeze")

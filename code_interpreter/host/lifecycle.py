@@ -47,6 +47,7 @@ from code_interpreter.host.runtimes.base import (
 from code_interpreter.host.settings import Settings
 from code_interpreter.host.store import Store
 from code_interpreter.host.tasks import Tasks
+from code_interpreter.host.warmth import Warmth, languages_of, tell_what_ends
 from code_interpreter.host.wishes import Wish, check_timeout
 
 PAUSE_RETRY = 30
@@ -105,8 +106,15 @@ class Lifecycle:
     def _make_pool(self) -> Pool:
         least = self._settings.pool_size
         template = check_template(self._templates, self._settings.pool_template)
-        most, languages = max(least, self._settings.pool_max), self._settings.warm_languages
-        plan = PoolPlan(template, self.limits.defaults, least, most, languages)
+        most = max(least, self._settings.pool_max)
+        plan = PoolPlan(template, self.limits.defaults, least, most)
+        warmth = Warmth(
+            languages_of(self._settings),
+            self._settings.warm_seconds,
+            self.boxes,
+            self.registry,
+            self._machine,
+        )
         return Pool(
             plan,
             self.boxes,
@@ -114,6 +122,7 @@ class Lifecycle:
             self.registry,
             self._templates,
             self._machine,
+            warmth,
             busy=lambda: self._making > 0,
         )
 
@@ -146,6 +155,11 @@ class Lifecycle:
                     await self.boxes.introduce(record)
                 except RuntimeFailure as error:
                     _log.error("adopted sandbox %s: %s", record.sandbox_id, error)
+                    continue
+                self._tasks.spawn(
+                    tell_what_ends(record, self._settings.warm_seconds, self.registry),
+                    f"unused kernels of {record.sandbox_id}",
+                )
 
     # --- create -------------------------------------------------------------------------
 

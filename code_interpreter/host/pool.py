@@ -22,6 +22,7 @@ from code_interpreter.host.records import Phase, Record
 from code_interpreter.host.registry import Registry
 from code_interpreter.host.runtimes.base import Limits, SandboxRuntime
 from code_interpreter.host.tasks import Tasks
+from code_interpreter.host.warmth import Warmth
 
 QUIET_SECONDS = 0.05
 """Without a create, before the next box is made: those who have a sandbox now use it."""
@@ -29,6 +30,10 @@ PATIENCE = 1.0
 """Seconds that a box is put off at most."""
 LOOK_AGAIN = 5.0
 """Seconds until the pool looks for itself what memory and demand are, also after a failure."""
+IDLE_SECONDS = 2.0
+"""Without a create, after which there is time for more than sandboxes."""
+FREED_SECONDS = 0.2
+"""Until the memory of kernels that end can be seen to be free."""
 SPARE = 256 * 1024 * 1024
 """Bytes that must be there beyond a sandbox's need before the pool takes any."""
 _log = logging.getLogger(__name__)
@@ -42,8 +47,6 @@ class PoolPlan:
     limits: Limits
     least: int
     most: int
-    languages: tuple[str, ...] = ()
-    """Those whose kernels are started ahead, beside Python's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class PoolState:
 
     ready: int
     wanted: int
+    warm: int
     memory_bytes: int
 
 
@@ -66,6 +70,7 @@ class Pool:
         registry: Registry,
         templates: Templates,
         machine: Admission,
+        warmth: Warmth,
         busy: Callable[[], bool],
     ) -> None:
         """``busy`` tells whether a create is under way."""
@@ -75,6 +80,7 @@ class Pool:
         self._registry = registry
         self._templates = templates
         self._machine = machine
+        self._warmth = warmth
         self._busy = busy
         self._files: Path | None = None
         self._ready: dict[str, tuple[Record, asyncio.Task[None]]] = {}
@@ -101,7 +107,10 @@ class Pool:
         self._demand.note()
         self._last_take = time.monotonic()
         self._changed.set()
-        return self._oldest() or await self._next()
+        record = self._oldest() or await self._next()
+        if record is not None:
+            self._warmth.given_out(record)
+        return record
 
     def _oldest(self) -> Record | None:
         for sandbox_id in self._ready:
@@ -109,6 +118,9 @@ class Pool:
             watcher.cancel()
             return record
         return None
+
+    def _boxes_ready(self) -> list[Record]:
+        return [record for record, _ in self._ready.values()]
 
     async def _next(self) -> Record | None:
         if self._coming <= len(self._waiting):
@@ -130,30 +142,35 @@ class Pool:
         self._changed.set()
 
     def state(self) -> PoolState:
-        memory = sum(self._memory_of(record) for record, _ in self._ready.values())
-        return PoolState(len(self._ready), self._wanted(), memory)
+        boxes = self._boxes_ready()
+        warm = sum(record in self._warmth for record in boxes)
+        memory = sum(map(self._memory_of, boxes))
+        return PoolState(len(boxes), self._wanted(), warm, memory)
 
     def _memory_of(self, record: Record) -> int:
         used = self._runtime.memory_bytes(record.live_box)
-        return PLEDGE if used is None else used
+        return PLEDGE + self._warmth.pledge(record) if used is None else used
 
     # --- keeping it filled --------------------------------------------------------------
 
     async def run(self) -> None:
+        self._last_take = time.monotonic()
         try:
             while True:
                 self._changed.clear()
                 try:
                     await self._settle()
+                    await self._start_more_languages()
                 except Exception as error:
                     _log.warning("no sandbox could be made ready: %s", error)
                     await asyncio.sleep(LOOK_AGAIN)
                     continue
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_AGAIN):
+                    async with asyncio.timeout(IDLE_SECONDS if self._cold() else LOOK_AGAIN):
                         await self._changed.wait()
         finally:
             await self._watchers.close()
+            await self._warmth.close()
 
     def _wanted(self) -> int:
         return min(max(self._plan.least, self._demand.peak()), self._plan.most)
@@ -169,7 +186,34 @@ class Pool:
         while self._ready and (
             len(self._ready) > self._wanted() or self._machine.shortage(plan.limits)
         ):
-            await self._give_back()
+            if not await self._end_more_languages():
+                await self._give_back()
+
+    # --- other languages than Python ----------------------------------------------------
+
+    def _cold(self) -> Record | None:
+        """A box in which more could be started: the next to be taken, of those always kept."""
+        if not self._warmth.languages:
+            return None
+        kept = self._boxes_ready()[: self._plan.least]
+        return next((record for record in kept if record not in self._warmth), None)
+
+    async def _start_more_languages(self) -> None:
+        """In one box, if nothing else is to do: no create is to wait for it."""
+        cold = self._cold()
+        idle = not self._busy() and time.monotonic() >= self._last_take + IDLE_SECONDS
+        if cold is not None and idle and not self._machine.shortage(self._plan.limits, spare=SPARE):
+            await self._warmth.start_in(cold)
+
+    async def _end_more_languages(self) -> bool:
+        """When memory is short: they go before whole boxes do. False if there are none."""
+        warm = [record for record in self._boxes_ready() if record in self._warmth]
+        if not warm or not self._machine.shortage(self._plan.limits):
+            return False
+        for record in warm:
+            await self._warmth.end_in(record)
+        await asyncio.sleep(FREED_SECONDS)
+        return True
 
     async def _until_quiet(self) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -198,9 +242,7 @@ class Pool:
             made = await self._boxes.make(self._plan.template, self._plan.limits)
             try:
                 record = replace(made.moved(Phase.POOLED), access_token=new_token())
-                await self._boxes.introduce(
-                    record, languages=self._plan.languages, wake=not self._waiting
-                )
+                await self._boxes.introduce(record, wake=not self._waiting)
                 await self._registry.put(record)
             except BaseException:
                 await self._boxes.discard_shielded(made)
@@ -220,6 +262,7 @@ class Pool:
     async def _see_it_die(self, record: Record) -> None:
         await self._runtime.wait(record.live_box)
         if self._ready.pop(record.sandbox_id, None) is not None:
+            self._warmth.forget(record)
             _log.warning("a sandbox that was kept ready has died by itself")
             self._changed.set()
             await self._boxes.discard_shielded(record)
@@ -228,5 +271,6 @@ class Pool:
         """One box less: its memory is worth more than its readiness."""
         record = self._oldest()
         if record is not None:
+            self._warmth.forget(record)
             _log.info("a sandbox that was kept ready ends: %d are left", len(self._ready))
             await self._boxes.discard_shielded(record)

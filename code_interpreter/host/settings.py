@@ -55,9 +55,11 @@ class Settings(BaseSettings):
     """Sandboxes that are kept ready, so that a create need not wait for one; 0: none."""
     pool_max: int = Field(default=8, ge=0)
     """As many are kept ready while they are asked for that fast."""
-    warm_languages: Annotated[tuple[str, ...], NoDecode] = ()
-    """Languages whose kernels the ready sandboxes start ahead, beside Python's; separated by
-    commas. Each takes memory in each of them: JavaScript's about 60 MiB."""
+    warm_languages: Annotated[tuple[str, ...] | None, NoDecode] = None
+    """Languages whose kernels the ready sandboxes start ahead, beside Python's, while nothing
+    else is to do; separated by commas, or ``none``. Default: see `host.warmth`."""
+    warm_seconds: float = Field(default=60, gt=0)
+    """After which such a kernel ends if whoever has got the sandbox does not use it."""
     fork_server: bool = True
     """Start sandboxes and kernels from a process that has imported everything. Without it all
     is started as a program of its own: slower by a second, and nothing is shared."""
@@ -85,7 +87,8 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(name for part in value.split(",") if (name := part.strip()))
+            names = tuple(name for part in value.split(",") if (name := part.strip()))
+            return () if names == ("none",) else names
         return value
 
     @field_validator("data_dir", "templates_dir")

@@ -314,8 +314,10 @@ class Pool(_Wire):
     ready: int
     wanted: int
     """How many the host would have, as the last minute was."""
+    warm: int
+    """In how many of the ready ones other languages than Python have been started ahead."""
     memory_bytes: int
-    """What the ready ones take."""
+    """What the ready ones take, as far as it is counted by the system, else estimated."""
 
 
 # --- finding the host -------------------------------------------------------------------

@@ -43,6 +43,9 @@ async def warm_process() -> AsyncIterator[int]:
 async def warm() -> AsyncIterator[World]:
     with short_directory() as directory:
         async with warm_process() as line, running_gateway(directory, line) as world:
+            async with asyncio.timeout(60):  # on a busy machine it warms up for long
+                while (await world.run("1")).error is not None:
+                    pass
             yield world
 
 
@@ -136,3 +139,76 @@ async def test_other_kernels_of_ours_are_forked_too(
         pytest.skip("needs a JDK (default-jdk-headless)")
     outcome = await warm.run(code, language=language)
     assert (outcome.stdout, outcome.error) == (stdout, None)
+
+
+# --- other languages, ahead of their use ----------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def ahead(warm: World) -> AsyncIterator[World]:
+    """With a bash kernel that nobody has asked for."""
+    async with warm.client() as client:
+        for context in (await client.get("/contexts")).json():
+            if context["language"] == "bash":
+                await client.delete(f"/contexts/{context['id']}")
+        await client.post("/init", json={"languages": ["bash"]})
+        await until_live(warm, "bash")
+    yield warm
+
+
+async def until_live(world: World, language: str, *, live: bool = True) -> None:
+    async with asyncio.timeout(20), world.client() as client:
+        while True:
+            specs = (await client.get("/api/kernelspecs")).json()["kernelspecs"]
+            live_ones = {each["spec"]["language"] for n, each in specs.items() if n[:5] == "live-"}
+            if (language in live_ones) is live:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def end_unused(world: World, seconds: float) -> None:
+    async with world.client() as client:
+        assert (await client.post("/unused", json={"seconds": seconds})).status_code == 204
+
+
+async def test_a_kernel_that_nobody_uses_ends(ahead: World) -> None:
+    await end_unused(ahead, 0.2)
+    await until_live(ahead, "bash", live=False)
+    await until_live(ahead, "python")
+    outcome = await ahead.run("echo again", language="bash")
+    assert (outcome.stdout, outcome.end.status) == ("again\n", ExecutionStatus.OK)
+
+
+async def test_a_kernel_that_somebody_uses_stays(ahead: World) -> None:
+    await end_unused(ahead, 0.3)
+    await ahead.run("x=1", language="bash")
+    await asyncio.sleep(0.6)
+    assert (await ahead.run("echo $x", language="bash")).stdout == "1\n"
+
+
+async def test_cells_come_at_the_moment_it_would_end(ahead: World) -> None:
+    """Whichever is first: none of them is lost."""
+    for _ in range(10):
+        await end_unused(ahead, 0.0)
+        outcome = await ahead.run("echo here", language="bash")
+        assert (outcome.stdout, outcome.end.status) == ("here\n", ExecutionStatus.OK)
+
+
+async def test_a_new_context_gets_what_was_started_ahead(ahead: World) -> None:
+    async with ahead.client() as client:
+        before = len(ahead.kernels())
+        context_id = (await client.post("/contexts", json={"language": "bash"})).json()["id"]
+        assert len(ahead.kernels()) == before
+        assert (await ahead.run("y=2; echo $y", context_id=context_id)).stdout == "2\n"
+        assert (await ahead.run("echo $y.", language="bash")).stdout == ".\n"
+        elsewhere = await client.post("/contexts", json={"language": "bash", "cwd": "/"})
+        outcome = await ahead.run("pwd", context_id=elsewhere.json()["id"])
+    assert outcome.stdout == "/\n"
+
+
+@pytest.mark.parametrize("seconds", [-1, "soon", None])
+async def test_what_is_no_time_is_refused(warm: World, seconds: object) -> None:
+    async with warm.client() as client:
+        answer = await client.post("/unused", json={"seconds": seconds})
+    assert answer.status_code == 400
+    assert "seconds" in answer.text

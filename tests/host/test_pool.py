@@ -86,13 +86,32 @@ def test_kernels_of_other_languages_are_started_ahead() -> None:
     settings = {
         "CODE_INTERPRETER_POOL_SIZE": "1",
         "CODE_INTERPRETER_WARM_LANGUAGES": "bash, cobol",
+        "CODE_INTERPRETER_WARM_SECONDS": "1",
     }
     with running_host(env=settings) as host:
         _wait_until(lambda: _pool(host)["ready"] == 1)
+        _wait_until(lambda: _pool(host)["warm"] == 1)
+        assert _pool(host)["memoryBytes"] > 64 << 20
         with CodeSandbox.create(timeout=60, envs={"WHO": "me"}, **host.options) as sandbox:
             _wait_until(lambda: _kernel_states(host, sandbox).get("bash") == "idle")
             assert "cobol" not in _kernel_states(host, sandbox)
+            time.sleep(0.5)
             assert sandbox.run_code("echo $WHO", language="bash").logs.stdout == ["me\n"]
+
+
+def test_what_was_started_ahead_ends_where_it_is_not_used() -> None:
+    settings = {
+        "CODE_INTERPRETER_POOL_SIZE": "1",
+        "CODE_INTERPRETER_WARM_LANGUAGES": "bash",
+        "CODE_INTERPRETER_WARM_SECONDS": "0.5",
+    }
+    with running_host(env=settings) as host:
+        _wait_until(lambda: _pool(host)["warm"] == 1)
+        with CodeSandbox.create(timeout=60, **host.options) as sandbox:
+            _wait_until(lambda: "bash" in _live_languages(host, sandbox))
+            _wait_until(lambda: "bash" not in _live_languages(host, sandbox))
+            assert sandbox.run_code("1 + 1").text == "2"
+            assert sandbox.run_code("echo 3", language="bash").logs.stdout == ["3\n"]
 
 
 def _kernel_states(host: RunningHost, sandbox: CodeSandbox) -> dict[str, str]:
@@ -105,6 +124,18 @@ def _kernel_states(host: RunningHost, sandbox: CodeSandbox) -> dict[str, str]:
     with host.http() as http:
         kernels = http.get("/api/kernels", headers=headers).json()
     return {kernel["name"]: kernel["execution_state"] for kernel in kernels}
+
+
+def _live_languages(host: RunningHost, sandbox: CodeSandbox) -> set[str]:
+    """Those that have a kernel now."""
+    headers = {
+        "E2b-Sandbox-Id": sandbox.sandbox_id,
+        "E2b-Sandbox-Port": "49999",
+        "X-Access-Token": str(sandbox._envd_access_token),
+    }
+    with host.http() as http:
+        specs = http.get("/api/kernelspecs", headers=headers).json()["kernelspecs"]
+    return {each["spec"]["language"] for name, each in specs.items() if name.startswith("live-")}
 
 
 def test_many_at_once_all_get_one_and_the_pool_grows_to_its_bound(host: RunningHost) -> None:

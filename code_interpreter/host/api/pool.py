@@ -17,8 +17,15 @@ def pool_routes(lifecycle: Lifecycle) -> APIRouter:
     async def pool() -> Response:
         """Sandboxes that are kept ready, and the memory that they take."""
         if lifecycle.pool is None:
-            return answer(Pool(ready=0, wanted=0, memory_bytes=0))
+            return answer(Pool(ready=0, wanted=0, warm=0, memory_bytes=0))
         held = lifecycle.pool.state()
-        return answer(Pool(ready=held.ready, wanted=held.wanted, memory_bytes=held.memory_bytes))
+        return answer(
+            Pool(
+                ready=held.ready,
+                wanted=held.wanted,
+                warm=held.warm,
+                memory_bytes=held.memory_bytes,
+            )
+        )
 
     return router
