@@ -149,7 +149,9 @@ class Pool:
 
     def _memory_of(self, record: Record) -> int:
         used = self._runtime.memory_bytes(record.live_box)
-        return PLEDGE + self._warmth.pledge(record) if used is None else used
+        if used is not None:
+            return used
+        return PLEDGE + (self._warmth.pledge if record in self._warmth else 0)
 
     # --- keeping it filled --------------------------------------------------------------
 
@@ -192,17 +194,18 @@ class Pool:
     # --- other languages than Python ----------------------------------------------------
 
     def _cold(self) -> Record | None:
-        """A box in which more could be started: the next to be taken, of those always kept."""
-        if not self._warmth.languages:
+        """The box that is taken next, if more could be started in it."""
+        first = next(iter(self._boxes_ready()), None)
+        if first is None or first in self._warmth or not self._warmth.languages:
             return None
-        kept = self._boxes_ready()[: self._plan.least]
-        return next((record for record in kept if record not in self._warmth), None)
+        return first
 
     async def _start_more_languages(self) -> None:
         """In one box, if nothing else is to do: no create is to wait for it."""
         cold = self._cold()
         idle = not self._busy() and time.monotonic() >= self._last_take + IDLE_SECONDS
-        if cold is not None and idle and not self._machine.shortage(self._plan.limits, spare=SPARE):
+        spare = SPARE + self._warmth.pledge
+        if cold is not None and idle and not self._machine.shortage(self._plan.limits, spare=spare):
             await self._warmth.start_in(cold)
 
     async def _end_more_languages(self) -> bool:

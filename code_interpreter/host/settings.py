@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     pool_max: int = Field(default=8, ge=0)
     """As many are kept ready while they are asked for that fast."""
     warm_languages: Annotated[tuple[str, ...] | None, NoDecode] = None
-    """Languages whose kernels the ready sandboxes start ahead, beside Python's, while nothing
-    else is to do; separated by commas, or ``none``. Default: see `host.warmth`."""
+    """Languages whose kernels are started ahead, beside Python's, in the sandbox that is given out
+    next; separated by commas, or ``none``. Default: see `host.warmth`."""
     warm_seconds: float = Field(default=60, gt=0)
     """After which such a kernel ends if whoever has got the sandbox does not use it."""
     fork_server: bool = True

@@ -1,8 +1,9 @@
 """Kernels of other languages than Python, started ahead in the sandboxes of the pool.
 
 Python's kernels are forked in milliseconds; Deno, which runs JavaScript, takes a third of a
-second to start, and some 50 MiB. So it is started in sandboxes that are ready while nothing else
-is to do, and ends again where it is not used or its memory is needed.
+second to start, and 170 MiB that it shares with nobody. So it is started in the one sandbox that
+will be given out next, while nothing else is to do, and ends again where it is not used or its
+memory is needed.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from code_interpreter.host.settings import Settings
 from code_interpreter.host.tasks import Tasks
 
 DEFAULT = ("javascript",)
-SMALL_MACHINE = 4096 * MIB
+SMALL_MACHINE = 8192 * MIB
 """A machine with less memory starts nothing ahead unless it is told to."""
-PLEDGE = 64 * MIB
-"""What a language takes, where nobody counts."""
+PLEDGE = 176 * MIB
+"""What a language takes, until it can be seen, and where nobody counts."""
 FIRST_CELLS = 1.0
 """Seconds that who has got a sandbox has it alone, before it is told what ends when."""
 DEADLINE = 5.0
@@ -63,9 +64,10 @@ class Warmth:
     def __contains__(self, record: Record) -> bool:
         return record.sandbox_id in self._warm
 
-    def pledge(self, record: Record) -> int:
-        """Bytes to reckon with where nobody counts them."""
-        return PLEDGE * len(self.languages) if record in self else 0
+    @property
+    def pledge(self) -> int:
+        """Bytes to reckon with for one box."""
+        return PLEDGE * len(self.languages)
 
     async def start_in(self, record: Record) -> None:
         """Start the kernels; they are there a moment later. Raises `RuntimeFailure`."""

@@ -24,7 +24,8 @@ def in_kernels() -> list[Row]:
 
 
 def create() -> list[Row]:
-    with running_service(CODE_INTERPRETER_POOL_SIZE="4") as service:
+    ahead = {"CODE_INTERPRETER_WARM_LANGUAGES": "javascript"}
+    with running_service(CODE_INTERPRETER_POOL_SIZE="4", **ahead) as service:
         os.environ.update(service.environment)
         rows = start.pool_warm(service)
     with running_service(CODE_INTERPRETER_POOL_SIZE="0") as service:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from code_interpreter.protocol.executions import Cause, ExecutionStatus, KernelState
+from tests import npm
 from tests.gateway.world import ROOT, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -72,6 +73,35 @@ async def test_packages_that_are_installed_into_the_directory(shared: World) -> 
         ("import { answer } from 'modern'; answer", "43"),
         ("(await import('modern')).answer", "43"),
         ("import again from 'npm:common'; again.answer", "42"),
+    ):
+        outcome = await shared.run(code, context_id=made["id"])
+        assert (outcome.error, outcome.text) == (None, text)
+
+
+@pytest.mark.npm
+@pytest.mark.timeout(npm.INSTALL_SECONDS + 60)
+async def test_packages_of_npm_that_npm_installs(shared: World) -> None:
+    """As they are: ``npm pack`` makes the files, so that ``npm install`` needs no network."""
+    modules = npm.installed("ms@2.1.3", "nanoid@5.1.5").directory / "node_modules"
+    (shared.directory / "deno.json").write_text((ROOT / "template/root/deno.json").read_text())
+    project = shared.home / "project"
+    project.mkdir()
+    async with shared.client() as client:
+        fields = {"language": "javascript", "cwd": str(project)}
+        made = (await client.post("/contexts", json=fields)).json()
+        shell = await client.post("/contexts", json={"language": "bash", "cwd": str(project)})
+    install = f"""
+npm pack --silent {modules}/ms {modules}/nanoid
+npm init --yes > /dev/null
+npm install --offline --no-audit --no-fund ./*.tgz
+"""
+    done = await shared.run(install, context_id=shell.json()["id"], deadline=120)
+    assert (done.error, "added 2 packages" in done.stdout) == (None, True), done.stderr
+    for code, text in (
+        ("require('ms')('2 days')", "172800000"),
+        ("import ms from 'ms'; ms('1m')", "60000"),
+        ("import { nanoid } from 'nanoid'; nanoid(12).length", "12"),
+        ("(await import('nanoid')).customAlphabet('a', 3)()", '"aaa"'),
     ):
         outcome = await shared.run(code, context_id=made["id"])
         assert (outcome.error, outcome.text) == (None, text)

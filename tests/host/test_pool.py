@@ -91,7 +91,7 @@ def test_kernels_of_other_languages_are_started_ahead() -> None:
     with running_host(env=settings) as host:
         _wait_until(lambda: _pool(host)["ready"] == 1)
         _wait_until(lambda: _pool(host)["warm"] == 1)
-        assert _pool(host)["memoryBytes"] > 64 << 20
+        assert _pool(host)["memoryBytes"] > 100 << 20
         with CodeSandbox.create(timeout=60, envs={"WHO": "me"}, **host.options) as sandbox:
             _wait_until(lambda: _kernel_states(host, sandbox).get("bash") == "idle")
             assert "cobol" not in _kernel_states(host, sandbox)
@@ -107,7 +107,7 @@ def test_what_was_started_ahead_ends_where_it_is_not_used() -> None:
     }
     with running_host(env=settings) as host:
         _wait_until(lambda: _pool(host)["warm"] == 1)
-        with CodeSandbox.create(timeout=60, **host.options) as sandbox:
+        with CodeSandbox.create(timeout=300, **host.options) as sandbox:
             _wait_until(lambda: "bash" in _live_languages(host, sandbox))
             _wait_until(lambda: "bash" not in _live_languages(host, sandbox))
             assert sandbox.run_code("1 + 1").text == "2"
