@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -9,6 +10,11 @@ from typing import Annotated, TextIO
 import typer
 
 from code_interpreter.cli.main import fail
+
+SPARE_SECONDS = 60
+"""What a sandbox lives longer than its code may run."""
+MOST_SECONDS = 86_400
+"""The life of a sandbox whose code has no limit."""
 
 
 def run(
@@ -19,15 +25,15 @@ def run(
         Path | None, typer.Option("--file", "-f", help="A file that holds the code.")
     ] = None,
     language: Annotated[str, typer.Option("--language", "-l")] = "python",
-    timeout: Annotated[float, typer.Option(help="Seconds the code may run.")] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Seconds the code may run; 0: no limit.")] = 300.0,
 ) -> None:
     """Run code in a sandbox that ends with it. Exit code 1 if the code raised."""
-    text = _read(code, file)
+    text, lifetime = _read(code, file), _lifetime(timeout)
     from code_interpreter.errors import AuthenticationException, SandboxException
     from code_interpreter.sandbox import Sandbox
 
     try:
-        with Sandbox.create(timeout=int(timeout) + 60) as sandbox:
+        with Sandbox.create(timeout=lifetime) as sandbox:
             execution = sandbox.run_code(
                 text,
                 language=language,
@@ -41,6 +47,13 @@ def run(
     if execution.error is not None:
         _put(sys.stderr, execution.error.traceback.rstrip() + "\n")
         raise typer.Exit(1)
+
+
+def _lifetime(timeout: float) -> int:
+    """Seconds for the sandbox."""
+    if not (math.isfinite(timeout) and timeout >= 0):
+        fail(f"--timeout takes seconds from 0 on, not {timeout}")
+    return math.ceil(timeout) + SPARE_SECONDS if timeout else MOST_SECONDS
 
 
 def _read(code: str | None, file: Path | None) -> str:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.users import ROOT, UnknownUser, User, current_user, find_user
 from code_interpreter.guest.variables import check_variables
+from code_interpreter.protocol.boxes import TEAM_ID
 
 PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -107,6 +108,7 @@ class State:
             "LOGNAME": user.name,
             "E2B_SANDBOX": "true",
             "E2B_SANDBOX_ID": self.sandbox_id,
+            "E2B_TEAM_ID": TEAM_ID,
             "E2B_TEMPLATE_ID": self.template_id,
             **self.env_vars,
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from code_interpreter.guest.variables import check_variables
+from code_interpreter.protocol.boxes import TEAM_ID
 
 MEMORY = "envd.json"
 """In the state directory: the body of the last ``POST /init`` to envd."""
@@ -41,6 +42,7 @@ def marks(sandbox_id: str, template_id: str) -> dict[str, str]:
     return {
         f"{_MARKS}/.E2B_SANDBOX": "true",
         f"{_MARKS}/.E2B_SANDBOX_ID": sandbox_id,
+        f"{_MARKS}/.E2B_TEAM_ID": TEAM_ID,
         f"{_MARKS}/.E2B_TEMPLATE_ID": template_id,
     }
 

@@ -33,7 +33,7 @@ from code_interpreter.host.errors import (
 )
 from code_interpreter.host.expiry import Expiry
 from code_interpreter.host.idempotency import Repetitions
-from code_interpreter.host.journal import Journal
+from code_interpreter.host.journal import Change, Journal
 from code_interpreter.host.limits import LimitPolicy
 from code_interpreter.host.pool import Pool, PoolPlan
 from code_interpreter.host.records import VISIBLE, Phase, Record, now
@@ -67,7 +67,7 @@ class Lifecycle:
     ) -> None:
         self._settings = settings
         self._runtime = runtime
-        self._store = store
+        self.store = store
         self._templates = templates
         self._tasks = Tasks()
         self._making = 0
@@ -79,7 +79,7 @@ class Lifecycle:
         self.last_end = time.monotonic()
         """When a sandbox last ended; for hosts that stop when idle."""
         self.registry = Registry(store)
-        self.journal = Journal()
+        self.journal = Journal(store)
         self.limits = LimitPolicy(settings, runtime)
         self._machine = Admission(settings, runtime.memory_room)
         self.boxes = Boxes(
@@ -93,7 +93,7 @@ class Lifecycle:
 
     async def start(self) -> None:
         """Adopt what lives, clean up what does not, begin to watch and to time out."""
-        live = await self._adoption.sort(await self._store.load())
+        live = await self._adoption.sort(await self.store.load())
         for record in live:
             self._watch(await self.registry.put(record))
             self._repetitions.remember(record)
@@ -143,6 +143,8 @@ class Lifecycle:
         async with asyncio.TaskGroup() as group:
             for record in doomed:
                 self.on_unreachable(record.sandbox_id)
+                if record.phase in VISIBLE:
+                    self.journal.note(record, Change.KILLED)
                 group.create_task(self.boxes.discard(record))
         await self._tasks.close()
 
@@ -183,7 +185,7 @@ class Lifecycle:
                 _log.error("a sandbox could not be made: %s", error)
                 raise HostFailure(f"the sandbox could not be made: {error}") from error
         self._expiry.changed()
-        self.journal.note(record.sandbox_id, "sandbox started", template=template)
+        self.journal.note(record, Change.CREATED)
         return record
 
     async def _ready_or_new(self, template: str, limits: Limits, wish: Wish) -> Record:
@@ -201,7 +203,7 @@ class Lifecycle:
         if wish.cuts_internet and not self._runtime.cuts_internet:
             raise BadRequest(
                 f"the runtime {self._runtime.name!r} cannot keep a sandbox off the internet: leave "
-                "allow_internet_access out, or use the runtime 'namespaces'"
+                "allow_internet_access and deny_out out, or use the runtime 'namespaces'"
             )
 
     def _check_room(self, limits: Limits) -> None:
@@ -256,6 +258,7 @@ class Lifecycle:
         async with self.registry.claim(sandbox_id) as entry:
             _check_running(entry.record)
             await self.registry.put(entry.record.lasting(seconds))
+            self.journal.note(entry.record, Change.UPDATED)
         self._expiry.changed()
 
     async def extend(self, sandbox_id: str, seconds: int) -> None:
@@ -295,6 +298,7 @@ class Lifecycle:
         longer = entry.record.lasting(seconds)
         if longer.end_at > entry.record.end_at:
             await self.registry.put(longer)
+            self.journal.note(longer, Change.UPDATED)
             self._expiry.changed()
         return entry.record
 
@@ -310,7 +314,7 @@ class Lifecycle:
             ) from error
         await self.registry.put(replace(record.moved(Phase.PAUSED), end_at=now()))
         self.on_unreachable(record.sandbox_id)
-        self.journal.note(record.sandbox_id, "sandbox paused")
+        self.journal.note(record, Change.PAUSED)
 
     async def _resume(self, entry: Entry, seconds: int) -> Record:
         record = await self.registry.move(entry, Phase.RESUMING)
@@ -323,7 +327,7 @@ class Lifecycle:
             ) from error
         await self.registry.put(record.moved(Phase.RUNNING).lasting(seconds))
         self._expiry.changed()
-        self.journal.note(record.sandbox_id, "sandbox resumed")
+        self.journal.note(record, Change.RESUMED)
         return entry.record
 
     async def _end(self, entry: Entry, message: str) -> None:
@@ -335,7 +339,7 @@ class Lifecycle:
             record = await self.registry.move(entry, Phase.ENDING)
         self.on_unreachable(record.sandbox_id)
         self.last_end = time.monotonic()
-        self.journal.forget(record.sandbox_id)
+        self.journal.note(record, Change.KILLED)
         try:
             await self._runtime.halt(record.live_box)
         except (RuntimeFailure, OSError) as error:

@@ -1,4 +1,4 @@
-"""The records of all sandboxes, on disk.
+"""The records of all sandboxes, and what happened to them, on disk.
 
 One connection, one thread, one writer. Everything is also in memory (`registry.py`); this
 is read once, when a host starts. A power cut may lose the last writes, and with them
@@ -8,9 +8,10 @@ sandboxes that the power cut has ended anyway: hence WAL without a sync at each 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +21,21 @@ from pydantic import TypeAdapter, ValidationError
 from code_interpreter.host.records import Record
 
 SCHEMA_VERSION = 1
-_SCHEMA = "CREATE TABLE IF NOT EXISTS sandboxes (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT"
+EVENTS_KEPT = 20_000
+"""Of all sandboxes together; the oldest go first."""
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS sandboxes (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        sandbox TEXT NOT NULL, type TEXT NOT NULL, event TEXT NOT NULL
+    ) STRICT;
+"""
+_PAGE_OF_EVENTS = """
+    SELECT event FROM events
+    WHERE (?1 IS NULL OR sandbox = ?1)
+        AND (?2 = '[]' OR type IN (SELECT value FROM json_each(?2)))
+    ORDER BY number * ?3 LIMIT ?4 OFFSET ?5
+"""
 _records = TypeAdapter(Record)
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -69,6 +84,34 @@ class Store:
     async def delete(self, sandbox_id: str) -> None:
         await self._write("DELETE FROM sandboxes WHERE id = ?", (sandbox_id,))
 
+    def add_event(self, sandbox_id: str, kind: str, event: str) -> None:
+        """Nobody waits for it; it is written before what is written later."""
+        self._thread.submit(self._insert_event, (sandbox_id, kind, event))
+
+    async def events(
+        self,
+        sandbox_id: str | None,
+        types: Sequence[str],
+        *,
+        offset: int,
+        limit: int,
+        ascending: bool,
+    ) -> list[str]:
+        """A page of them, by time: of one sandbox or of all, of some types or, if empty, any."""
+        values = (sandbox_id, json.dumps(types), 1 if ascending else -1, limit, offset)
+        rows = await self._run(lambda: self._connection.execute(_PAGE_OF_EVENTS, values).fetchall())
+        return [event for (event,) in rows]
+
+    def _insert_event(self, values: tuple[str, str, str]) -> None:
+        insert = "INSERT INTO events (sandbox, type, event) VALUES (?, ?, ?)"
+        try:
+            number = self._connection.execute(insert, values).lastrowid or 0
+            self._connection.execute(
+                "DELETE FROM events WHERE number <= ?", (number - EVENTS_KEPT,)
+            )
+        except sqlite3.Error as error:
+            _log.error("an event of sandbox %s is not stored: %s", values[0], error)
+
     async def _write(self, statement: str, values: tuple[str, ...]) -> None:
         await self._run(lambda: self._connection.execute(statement, values))
 
@@ -94,7 +137,7 @@ class Store:
             )
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
-        execute(_SCHEMA)
+        self._connection.executescript(_SCHEMA)
         execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

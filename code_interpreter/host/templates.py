@@ -298,5 +298,6 @@ async def _follow(process: asyncio.subprocess.Process, progress: Progress | None
         text = line.decode(errors="replace").rstrip()
         tail = [*tail[-19:], text]
         if progress is not None and text.startswith(("Collecting", "Downloading", "Installing")):
-            progress(f"Preparing the sandbox template: {text[:100]}")
+            what, _, _ = text.partition(" (from ")
+            progress(f"Preparing the sandbox template: {what[:100]}")
     return tail

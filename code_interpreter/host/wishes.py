@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Wish:
 
     @property
     def cuts_internet(self) -> bool:
-        return self.allow_internet_access is False
+        return self.allow_internet_access is False or "deny_out" in (self.network or {})
 
 
 def read_wish(body: NewSandbox, *, default_timeout: int, key: str | None = None) -> Wish:
@@ -113,12 +114,13 @@ def _check_lifecycle(body: NewSandbox) -> None:
 
 def _check_not_here_yet(body: NewSandbox) -> None:
     """Policies that this host could not hold to are refused, never dropped in silence."""
-    enforced = {"allow_public_traffic", "mask_request_host"}
+    enforced = {"allow_public_traffic", "mask_request_host", "deny_out"}
     refused = sorted(set(_given(body.network)) - enforced)
     if refused:
         raise BadRequest(
             f"network settings {', '.join(refused)} cannot be enforced by this host: leave them out"
         )
+    _check_denied(body.network)
     if body.iam is not None and body.iam.tokens:
         raise BadRequest("iam tokens are not supported by this host: leave iam out")
     if body.volume_mounts:
@@ -126,6 +128,17 @@ def _check_not_here_yet(body: NewSandbox) -> None:
     host = body.network and body.network.mask_request_host
     if host and not (host.isascii() and host.isprintable()):
         raise BadRequest("maskRequestHost must be printable ASCII")
+
+
+def _check_denied(network: Network | None) -> None:
+    """What may be denied; a sandbox that reaches nothing reaches none of it."""
+    for denied in (network and network.deny_out) or ():
+        try:
+            ipaddress.ip_network(denied, strict=False)
+        except ValueError:
+            raise BadRequest(
+                f"denyOut takes addresses like 8.8.8.8 and ranges like 10.0.0.0/8, not {denied!r}"
+            ) from None
 
 
 def _given(network: Network | None) -> dict[str, Any]:

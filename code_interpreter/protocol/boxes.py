@@ -22,6 +22,8 @@ OPEN_FILES = 65536
 """What each process of a box may have open (RLIMIT_NOFILE)."""
 USER_ID = 1000
 """uid and gid of the account ``user``."""
+TEAM_ID = "00000000-0000-4000-8000-000000000001"
+"""Of all sandboxes of a host: there is one team, whoever has the key."""
 FULL_RANGE = SUPERVISOR_ID + 1
 
 

@@ -277,6 +277,25 @@ class SandboxLogsV2(_Wire):
     logs: list[LogEntry]
 
 
+class SandboxEvent(_Wire):
+    """A change in a sandbox's life."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    version: str = "v1"
+    id: str
+    type: str
+    """``sandbox.lifecycle.`` with ``created``, ``updated``, ``paused``, ``resumed``, ``killed``."""
+    event_data: dict[str, Any] | None = None
+    """``sandbox_metadata``, if it has any, and ``set_timeout``, the new end, of updates."""
+    sandbox_build_id: str
+    sandbox_execution_id: str
+    sandbox_id: str
+    sandbox_team_id: str
+    sandbox_template_id: str
+    timestamp: Timestamp
+
+
 class TemplateAlias(_Wire):
     template_id: str
     public: bool = True

@@ -192,6 +192,11 @@ def test_doctor_says_what_this_machine_gives(data: Path) -> None:
         assert words in result.stdout
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_a_time_that_code_cannot_be_given(seconds: str) -> None:
+    check_failure(call("run", f"--timeout={seconds}", "1"), "--timeout takes seconds")
+
+
 def test_versions_of_help_name_every_command() -> None:
     shown = call("--help").stdout
     for command in ("serve", "run", "status", "stop", "doctor"):

@@ -15,6 +15,7 @@ from e2b import (
     Sandbox,
 )
 
+from code_interpreter.protocol.boxes import TEAM_ID
 from tests.envd.alive import is_alive, wait_until_dead
 
 # --- what it answers --------------------------------------------------------------------
@@ -168,8 +169,10 @@ def test_a_command_s_variables_do_not_get_through_sudo(box: Sandbox) -> None:
 
 
 def test_where_the_sandbox_is_told(box: Sandbox) -> None:
-    done = box.commands.run("cat /run/e2b/.E2B_SANDBOX /run/e2b/.E2B_SANDBOX_ID")
-    assert done.stdout == f"true{box.sandbox_id}"
+    names = ("E2B_SANDBOX", "E2B_SANDBOX_ID", "E2B_TEAM_ID", "E2B_TEMPLATE_ID")
+    script = "; ".join(f"cat /run/e2b/.{name}; echo; echo ${name}" for name in names)
+    found = box.commands.run(script).stdout.split()
+    assert found[::2] == found[1::2] == ["true", box.sandbox_id, TEAM_ID, "base"]
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0"])

@@ -262,6 +262,39 @@ def test_logs_are_what_the_cli_reads(http: httpx.Client, sandbox: Sandbox) -> No
     assert http.get(f"/sandboxes/{sandbox.sandbox_id}/logs?start={after}").json()["logs"] == []
 
 
+def test_events_outlive_their_sandbox(host: RunningHost, http: httpx.Client) -> None:
+    sandbox = Sandbox.create(timeout=60, metadata={"a": "b"}, **host.options)
+    sandbox.set_timeout(90)
+    sandbox.pause()
+    sandbox.connect(timeout=60)
+    sandbox.kill()
+    path = f"/events/sandboxes/{sandbox.sandbox_id}"
+    events = http.get(path).json()
+    assert [event["type"].removeprefix("sandbox.lifecycle.") for event in events] == [
+        "killed",
+        "resumed",
+        "paused",
+        "updated",
+        "created",
+    ]
+    assert len({event["id"] for event in events}) == len(events)
+    created, updated = events[-1], events[-2]
+    assert (created["version"], created["sandboxTemplateId"]) == ("v1", "base")
+    assert created["eventData"] == {"sandbox_metadata": {"a": "b"}}
+    lasts = datetime.fromisoformat(updated["eventData"]["set_timeout"]) - datetime.now(UTC)
+    assert timedelta(seconds=30) < lasts <= timedelta(seconds=90)
+    assert http.get(path, params={"orderAsc": True, "limit": 2, "offset": 1}).json() == [
+        updated,
+        events[2],
+    ]
+    wanted = {"types": ["sandbox.lifecycle.created", "sandbox.lifecycle.killed"]}
+    assert http.get(path, params=wanted).json() == [events[0], created]
+    assert events[0] in http.get("/events/sandboxes", params={"limit": 100}).json()
+    assert http.get("/events/sandboxes/inever").json() == []
+    assert http.get(path, params={"limit": 101}).status_code == 400
+    assert http.get("/events/webhooks").status_code == 501
+
+
 def test_private_traffic_gets_a_token(host: RunningHost) -> None:
     network: Any = {"allow_public_traffic": False}
     with Sandbox.create(timeout=60, network=network, **host.options) as sandbox:

@@ -6,9 +6,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from code_interpreter.host.api.views import answer, done
+from code_interpreter.protocol.boxes import TEAM_ID
 from code_interpreter.protocol.control import Team
-
-TEAM_ID = "00000000-0000-4000-8000-000000000001"
 
 
 def account_routes(api_key: str) -> APIRouter:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from code_interpreter.host.api import errors
 from code_interpreter.host.api.account import account_routes
+from code_interpreter.host.api.events import event_routes
 from code_interpreter.host.api.jupyter_login import login_routes
 from code_interpreter.host.api.pool import pool_routes
 from code_interpreter.host.api.sandbox_info import info_routes
@@ -40,6 +41,7 @@ def make_app(lifecycle: Lifecycle, templates: Templates, *, api_key: str, domain
     routers: Sequence[APIRouter] = (
         info_routes(lifecycle, views),  # its /sandboxes/metrics before any /sandboxes/{id}
         sandbox_routes(lifecycle, views),
+        event_routes(lifecycle.store),
         template_routes(templates, views),
         pool_routes(lifecycle),
         account_routes(api_key),

@@ -16,7 +16,7 @@ from code_interpreter.protocol.control import ErrorBody
 
 _OF_E2B = re.compile(
     r"/(v2/)?sandboxes/[^/]+/[^/]+|/snapshots\b|/(v\d/)?templates(/|$)"
-    r"|/(volumes|volumecontent|secrets|api-keys|access-tokens)(/|$)"
+    r"|/(volumes|volumecontent|secrets|api-keys|access-tokens|events)(/|$)"
 )
 """What E2B's API has. Clients take 404 there for a sandbox, or a file, that does not exist."""
 _log = logging.getLogger(__name__)
