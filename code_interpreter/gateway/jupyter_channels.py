@@ -34,6 +34,7 @@ class Channels(WebSocketHandler):
         self._live = live
         self._context: Context | None = None
         self._is_v1 = False
+        self._session = ""
 
     def prepare(self) -> None:
         try:
@@ -48,7 +49,8 @@ class Channels(WebSocketHandler):
         assert self._context is not None
         self._is_v1 = self.selected_subprotocol == V1  # which cannot be asked once it is closed
         self._context.prepare()
-        self._context.listeners.add(self)
+        self._session = self.get_query_argument("session_id", "")
+        self._context.listeners.add(self, self._session)
 
     def on_message(self, message: str | bytes) -> None:
         try:
@@ -73,7 +75,7 @@ class Channels(WebSocketHandler):
 
     def on_close(self) -> None:
         if self._context is not None:
-            self._context.listeners.remove(self)
+            self._context.listeners.remove(self, self._session)
 
     def _read(self, message: str | bytes) -> ClientMessage:
         if self._is_v1:

@@ -6,12 +6,15 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from code_interpreter.gateway.absence import Absent
 from code_interpreter.gateway.message import KernelMessage, made_message
 
 MAX_ASKED = 1000
 """Requests whose answers are awaited; some kinds never get one."""
 MAX_WAITING = 100
 """Messages kept for a kernel that is being started; of more, the oldest go."""
+MAX_ABSENT = 20
+"""Clients that may come back; of more, those that left first are forgotten."""
 
 
 class Listener(Protocol):
@@ -48,20 +51,51 @@ class Listeners:
         self._cells: dict[str, set[str]] = {}
         """Cells of theirs that have not ended, and what has come of their ends."""
         self._waiting: deque[tuple[Listener, ClientMessage]] = deque(maxlen=MAX_WAITING)
+        self._sessions: dict[str, Listener] = {}
+        """The connection that each client has now."""
+        self._absent: OrderedDict[str, Absent] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._all) - len(self._absent)
 
     @property
     def run_cells(self) -> bool:
         """A cell of theirs has not ended."""
         return bool(self._cells)
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: Listener, session: str = "") -> None:
+        """``session`` names a client that may have left, and is told what it has missed."""
         self._all.add(listener)
+        if not session:
+            return
+        self._sessions[session] = listener
+        absent = self._absent.pop(session, None)
+        if absent is not None:
+            self._replace(absent, listener)
+            absent.tell(listener)
 
-    def remove(self, listener: Listener) -> None:
+    def remove(self, listener: Listener, session: str = "") -> None:
         self._all.discard(listener)
+        if not session:
+            return
+        if self._sessions.get(session) is not listener:  # it is back already
+            self._replace(listener, self._sessions.get(session))
+            return
+        del self._sessions[session]
+        cells = frozenset(key for key in self._cells if self._asked.get(key) is listener)
+        if cells:
+            absent = self._absent[session] = Absent(cells)
+            self._all.add(absent)
+            self._replace(listener, absent)
+        while len(self._absent) > MAX_ABSENT:
+            self._all.discard(self._absent.popitem(last=False)[1])
+
+    def _replace(self, old: Listener, new: Listener | None) -> None:
+        """``new`` hears what ``old`` has asked for."""
+        self._all.discard(old)
+        for key, asker in self._asked.items():
+            if asker is old and new is not None:
+                self._asked[key] = new
 
     def wait(self, listener: Listener, message: ClientMessage) -> None:
         """Keep a message until there is a kernel."""

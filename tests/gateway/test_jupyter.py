@@ -318,6 +318,46 @@ async def test_who_leaves_in_the_middle_of_a_cell_blocks_nobody(
         assert (await client.get(f"/api/kernels/{key}")).json()["execution_state"] == "idle"
 
 
+async def test_who_comes_back_hears_what_its_cell_said_meanwhile(shared: World) -> None:
+    """JupyterLab after a nap of the laptop: the same session on a new connection."""
+    async with shared.client() as client:
+        key = await kernel_id(client)
+    address = f"ws://gateway/api/kernels/{key}/channels?session_id={uuid.uuid4().hex}"
+    message = request("print('early', flush=True); import time; time.sleep(1); print('late'); 5")
+    async with unix_connect(shared.socket, address) as socket:
+        await socket.send(json.dumps(message))
+        while json.loads(await asyncio.wait_for(socket.recv(), 20))["msg_type"] != "stream":
+            pass
+    assert (await shared.run("'other cell'", context_id=key)).text == "'other cell'"
+    async with unix_connect(shared.socket, address) as socket:
+        answers = await until_idle(socket, message)
+        told = [each["content"].get("text") for each in answers if each["msg_type"] == "stream"]
+        assert "".join(filter(None, told)) == "late\n"
+        assert "5" in [each["content"].get("data", {}).get("text/plain") for each in answers]
+        second = request("6")
+        await socket.send(json.dumps(second))
+        await until_idle(socket, second)
+    async with shared.client() as client:
+        assert (await client.get(f"/api/kernels/{key}")).json()["connections"] == 0
+
+
+async def test_who_comes_back_before_it_was_missed_gets_its_reply(shared: World) -> None:
+    async with shared.client() as client:
+        key = await kernel_id(client)
+    address = f"ws://gateway/api/kernels/{key}/channels?session_id={uuid.uuid4().hex}"
+    message = request("print('early', flush=True); import time; time.sleep(1); 5")
+    async with unix_connect(shared.socket, address) as first:
+        await first.send(json.dumps(message))
+        while json.loads(await asyncio.wait_for(first.recv(), 20))["msg_type"] != "stream":
+            pass
+        async with unix_connect(shared.socket, address) as second:
+            await first.close()
+            assert "5" in [
+                each["content"].get("data", {}).get("text/plain")
+                for each in await until_idle(second, message)
+            ]
+
+
 async def test_they_hear_of_our_cells_and_of_a_restart(shared: World) -> None:
     async with shared.client() as client:
         key = await kernel_id(client)
