@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from code_interpreter.cli.main import fail
 from code_interpreter.cli.options import DataDir, read_settings
@@ -13,6 +14,9 @@ from code_interpreter.host.data_directory import DataDirectory
 from code_interpreter.protocol.control import HostFile, ListedSandbox
 
 DEADLINE = 10.0
+ID_WIDTH = 21
+"""Columns of a terminal; an id that is cut is of no use."""
+WIDTH_OF_FILES = 200
 _listed = TypeAdapter(list[ListedSandbox])
 
 
@@ -24,9 +28,12 @@ def status(data_dir: DataDir = None) -> None:
         fail(f"no host runs on {data.root}: start one with `code-interpreter serve`")
     sandboxes = _ask(host)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_OF_FILES)
     kind = "embedded" if host.embedded else "serve"
     console.print(f"{host.url} (process {host.pid}, {kind}, {data.root})", soft_wrap=True)
-    table = Table("sandbox", "template", "state", "started", "ends", "memory MiB", "metadata")
+    identity = Column("sandbox", no_wrap=True, min_width=ID_WIDTH)
+    table = Table(identity, "template", "state", "started", "ends", "memory MiB", "metadata")
     for item in sandboxes:
         table.add_row(
             item.sandbox_id,
@@ -35,7 +42,7 @@ def status(data_dir: DataDir = None) -> None:
             item.started_at.astimezone().strftime("%F %T"),
             item.end_at.astimezone().strftime("%F %T"),
             str(item.memory_mb),
-            ", ".join(f"{name}={value}" for name, value in item.metadata.items()),
+            Text(", ".join(f"{name}={value}" for name, value in item.metadata.items())),
         )
     console.print(table if sandboxes else "no sandboxes")
 

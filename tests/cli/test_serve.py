@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from e2b import Sandbox
 
 from tests.host.conftest import data
 from tests.host.running import RunningHost, processes_of
@@ -154,6 +155,11 @@ def test_stop_and_status(data: Path) -> None:
         assert shown.returncode == 0
         assert host.url in shown.stdout
         assert "no sandboxes" in shown.stdout
+        metadata = {"user": "ann", "note": "[/] is no markup"}
+        sandbox = Sandbox.create(metadata=metadata, **host.options)
+        shown = call("status", *place)
+        assert sandbox.sandbox_id in shown.stdout
+        assert "note=[/] is no markup" in " ".join(shown.stdout.split())
         stopped = call("stop", *place)
         assert stopped.returncode == 0
         assert host.process.wait(5) == 0
