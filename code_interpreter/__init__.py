@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from code_interpreter.names import module_of
+
 if TYPE_CHECKING:
     from e2b import (
         ALL_TRAFFIC,
@@ -226,88 +228,6 @@ if TYPE_CHECKING:
         table_of,
     )
 
-_OURS = {
-    "charts": (
-        "BarChart",
-        "BarData",
-        "BoxAndWhiskerChart",
-        "BoxAndWhiskerData",
-        "Chart",
-        "Chart2D",
-        "ChartType",
-        "ChartTypes",
-        "LineChart",
-        "PieChart",
-        "PieData",
-        "PointChart",
-        "PointData",
-        "ScaleType",
-        "ScatterChart",
-        "SuperChart",
-    ),
-    "client": (
-        "E2B",
-        "E2BClientParams",
-    ),
-    "directories": (
-        "TransferProgress",
-        "Transferred",
-    ),
-    "errors": (
-        "ArchiveException",
-        "ConnectionLostException",
-        "EmbeddedHostException",
-        "ExecutionLostException",
-        "ExecutionTimeoutException",
-        "InvalidCodeException",
-        "NeedsWebSocketException",
-        "RequestTimeoutException",
-        "SandboxKilledException",
-        "SandboxPausedException",
-    ),
-    "handle": ("ExecutionHandle",),
-    "handle_async": ("AsyncExecutionHandle",),
-    "models": (
-        "Context",
-        "Execution",
-        "ExecutionError",
-        "InputPrompt",
-        "Logs",
-        "MIMEType",
-        "OutputHandler",
-        "OutputHandlerWithAsync",
-        "OutputMessage",
-        "Result",
-        "RunCodeLanguage",
-    ),
-    "protocol.executions": (
-        "Cause",
-        "ExecutionEvent",
-        "ExecutionStatus",
-        "KernelState",
-        "OutputReceipt",
-        "Receipt",
-    ),
-    "resources": (
-        "AsyncSecret",
-        "AsyncTemplate",
-        "AsyncVolume",
-        "Secret",
-        "Template",
-        "Volume",
-    ),
-    "sandbox": ("Sandbox",),
-    "sandbox_async": ("AsyncSandbox",),
-    "views": (
-        "JupyterServer",
-        "Table",
-        "TableColumn",
-        "TableFormat",
-        "Variable",
-        "table_of",
-    ),
-}
-"""Module of this package → what it has for everyone; the rest of ``__all__`` is E2B's."""
 __all__ = [
     "ALL_TRAFFIC",
     "E2B",
@@ -495,14 +415,13 @@ __all__ = [
     "wait_for_url",
 ]
 
-_MODULES = {name: f"{__name__}.{module}" for module, names in _OURS.items() for name in names}
 _PUBLIC = frozenset(__all__)
 
 
 def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES.get(name, "e2b")), name)
+    value = getattr(importlib.import_module(module_of(name)), name)
     globals()[name] = value
     return value
 

@@ -13,6 +13,7 @@ import pytest
 
 import code_interpreter
 from code_interpreter import errors
+from code_interpreter.names import OURS
 
 e2b_code_interpreter = importlib.import_module("e2b_code_interpreter")
 e2b_charts = importlib.import_module("e2b_code_interpreter.charts")
@@ -34,7 +35,7 @@ def test_every_public_name_can_be_loaded(name: str) -> None:
 
 
 def test_names_that_are_not_ours_are_e2bs_own() -> None:
-    ours = {name for names in code_interpreter._OURS.values() for name in names}
+    ours = {name for names in OURS.values() for name in names}
     for name in set(code_interpreter.__all__) - ours:
         assert getattr(code_interpreter, name) is getattr(e2b, name)
 
@@ -83,6 +84,6 @@ def test_the_client_does_not_load_the_host() -> None:
 
 def test_every_exception_of_ours_is_in_the_tree() -> None:
     assert errors.__doc__ is not None
-    for name in code_interpreter._OURS["errors"]:
+    for name in OURS["errors"]:
         assert name in errors.__doc__
         assert issubclass(getattr(errors, name), e2b.SandboxException)
