@@ -63,4 +63,6 @@ class KernelEnd:
             return self.out_of_memory.text()
         if self.signal is not None:
             return f"was ended by signal {self.signal}"
+        if self.exit_code is None:
+            return "ended, nobody can say how,"
         return f"exited with code {self.exit_code}"

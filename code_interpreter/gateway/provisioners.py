@@ -12,18 +12,22 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
-from code_interpreter.gateway.kernel_end import KernelEnd
+from code_interpreter.gateway.kernel_end import KernelEnd, Usage
+from code_interpreter.gateway.process_usage import process_usage
 from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.guest.launch import Launcher
 from code_interpreter.guest.users import User
 
 _PARENT_TELLS = 0.2
+LOOK_SECONDS = 1.0
+"""How often it is looked at what an adopted kernel uses."""
 
 Ended = Callable[[KernelEnd], None]
 
@@ -129,7 +133,12 @@ class WarmProvisioner(Provisioner):
 
 
 class AdoptedProvisioner(Provisioner):
-    """For what an earlier gateway started; ``launch_kernel`` takes ``pid`` and ``starter``."""
+    """For what an earlier gateway started; ``launch_kernel`` takes ``pid`` and ``starter``.
+
+    If nobody tells what it had used when it ended, that is what was seen a moment before.
+    """
+
+    _seen: Usage | None = None
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         self.pid = kwargs["pid"]
@@ -138,14 +147,26 @@ class AdoptedProvisioner(Provisioner):
             starter.watch(kwargs["pid"], self._has_ended)
         self._descriptor = os.pidfd_open(kwargs["pid"])
         asyncio.get_running_loop().add_reader(self._descriptor, self._gone)
+        self._look()
         return self.connection_info
+
+    def _look(self) -> None:
+        assert self.pid is not None
+        now = process_usage(self.pid)
+        if now is not None:
+            if now.peak_memory_bytes is None and self._seen is not None:
+                now = replace(now, peak_memory_bytes=self._seen.peak_memory_bytes)
+            self._seen = now
+        self._next_look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def _gone(self) -> None:
         """Only its parent learns how it ended; init, if that is one, tells a moment later."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
-        loop.call_later(_PARENT_TELLS, self._has_ended, KernelEnd())
+        self._look()  # until its parent has heard of its end, something is there
+        self._next_look.cancel()
+        loop.call_later(_PARENT_TELLS, self._has_ended, KernelEnd(usage=self._seen))
 
 
 def _code(end: KernelEnd | None) -> int | None:

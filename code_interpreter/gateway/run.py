@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from code_interpreter.gateway.execution import Execution, Interrupt, Kill, Output, Terms
 from code_interpreter.gateway.journal import Journal
-from code_interpreter.gateway.kernel import Kernel, process_seconds
+from code_interpreter.gateway.kernel import Kernel
 from code_interpreter.gateway.kernel_end import KernelEnd, Usage
 from code_interpreter.gateway.message import KernelMessage
 from code_interpreter.gateway.place import Place
+from code_interpreter.gateway.process_usage import process_seconds
 from code_interpreter.gateway.spill import Spill
 from code_interpreter.guest.awake import AwakeClock, AwakeTimer
 from code_interpreter.protocol.executions import Cause, InputRequest, OnDisconnect

@@ -50,6 +50,32 @@ async def test_contexts_keep_their_variables() -> None:
             assert (await second.execute("1+1"))[-2]["text"] == "2"
 
 
+async def test_a_cell_whose_adopted_kernel_dies_has_a_receipt() -> None:
+    """What is known of it: its parent, who would know all, died before."""
+    code = """
+import os, time
+data = bytearray(150_000_000)
+until = time.process_time() + 1.5
+while time.process_time() < until: pass
+print('x' * 99, flush=True); time.sleep(1.2)
+os.kill(os.getpid(), 9)
+"""
+    with short_directory() as directory:
+        async with running_gateway(directory) as first:
+            await first.run("1")
+            await killed(first)
+        async with running_gateway(directory) as second:
+            outcome = await second.run(code)
+    assert outcome.end.kernel_state is KernelState.LOST
+    assert outcome.error is not None
+    assert "None" not in outcome.error.value
+    receipt = outcome.end.receipt
+    assert receipt.wall_seconds > 2.5
+    assert 1.4 < (receipt.cpu_seconds or 0) < receipt.wall_seconds + 0.5
+    assert 150_000_000 < (receipt.peak_memory_bytes or 0) < 1_000_000_000
+    assert receipt.stdout.total_bytes == 100
+
+
 @pytest.mark.parametrize("stubborn", [False, True])
 async def test_the_cell_that_ran_is_told_to_be_lost(stubborn: bool) -> None:
     code = "import time\nwhile True:\n    try: time.sleep(60)\n    except BaseException:\n        "
