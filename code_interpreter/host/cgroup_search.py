@@ -34,7 +34,7 @@ def find_v2(group: str, mount: Path = MOUNT, wanted: Iterable[str] = WANTED) -> 
     if not (mount / "cgroup.controllers").is_file():
         return None
     wanted, best = frozenset(wanted), None
-    own = mount / _own_group("").lstrip("/")
+    own = mount / _group_of("self", "").lstrip("/")
     for parent in (own, *own.parents):
         if parent == mount.parent:
             break
@@ -62,9 +62,22 @@ def _give_up(groups: Cgroups | None) -> None:
         groups.remove_parents()
 
 
-def _own_group(controller: str) -> str:
-    """This process's group, from /proc/self/cgroup (cgroups(7)); "" is version 2."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+def find_again(groups: Cgroups, name: str, pid: int, *, mount: Path = MOUNT) -> None:
+    """Look where a box's groups are: its host may have run in another place than this one."""
+    found = {}
+    for controller in groups.controllers:
+        top = mount if groups.version == 2 else mount / controller
+        with contextlib.suppress(OSError):
+            path = _group_of(pid, "" if groups.version == 2 else controller)
+            if Path(path).name == name:
+                found[controller] = top / path.lstrip("/")
+    if found != groups.directories(name):
+        groups.elsewhere[name] = found
+
+
+def _group_of(process: int | str, controller: str) -> str:
+    """A process's group, from /proc/<pid>/cgroup (cgroups(7)); "" is version 2."""
+    for line in Path(f"/proc/{process}/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
             return path
@@ -112,7 +125,7 @@ def _make_way(group: Path, mount: Path) -> None:
 def _find_v1(group: str, mount: Path) -> Cgroups | None:
     controllers = {}
     for name in _V1:
-        own = mount / name / _own_group(name).lstrip("/")
+        own = mount / name / _group_of("self", name).lstrip("/")
         if not (mount / name / "cgroup.procs").is_file():
             continue
         directory = own / group

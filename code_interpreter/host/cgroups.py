@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from code_interpreter.host.runtimes.base import Limits, PolicyNotEnforceable
@@ -29,12 +29,15 @@ class Cgroups:
 
     controllers: dict[str, Path]
     version: int
+    elsewhere: dict[str, dict[str, Path]] = field(default_factory=dict, compare=False)
+    """Groups of boxes that an earlier host made in another place (another systemd unit)."""
 
     def can(self, controller: str) -> bool:
         return controller in self.controllers
 
     def directories(self, name: str) -> dict[str, Path]:
-        return {controller: parent / name for controller, parent in self.controllers.items()}
+        here = {controller: parent / name for controller, parent in self.controllers.items()}
+        return {**here, **self.elsewhere.get(name, {})}
 
     def paths(self, name: str) -> dict[str, str]:
         """The box's directories as text: one a controller, or the one of version 2."""
@@ -157,6 +160,9 @@ class Cgroups:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.002)
+        for directory in self.elsewhere.pop(name, {}).values():
+            with contextlib.suppress(OSError):  # others are in it
+                directory.parent.rmdir()
 
     # --- all boxes together -------------------------------------------------------------
 

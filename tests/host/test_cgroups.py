@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from code_interpreter.host import cgroup_search
-from code_interpreter.host.cgroup_search import MOUNT, OWN_GROUP, find, find_v2
+from code_interpreter.host.cgroup_search import MOUNT, OWN_GROUP, find, find_again, find_v2
 from code_interpreter.host.cgroups import SUPERVISOR_TASKS, Cgroups
 from code_interpreter.host.runtimes.base import Limits, PolicyNotEnforceable, SandboxSpec
 from code_interpreter.host.runtimes.namespaces import NamespacesRuntime
@@ -77,6 +77,29 @@ def test_all_boxes_together_leave_room(groups: Cgroups) -> None:
     assert (parents["pids"] / "pids.max").read_text() == "50\n"
     weight = parents["cpu"] / ("cpu.weight" if groups.version == 2 else "cpu.shares")
     assert weight.read_text() == ("300\n" if groups.version == 2 else "3072\n")
+
+
+def test_a_successor_finds_groups_that_are_elsewhere(groups: Cgroups) -> None:
+    groups.create("box", ALL)
+    successor = find(f"{GROUP}-successor")
+    try:
+        with subprocess.Popen(["sleep", "60"]) as process:
+            try:
+                groups.join("box", process.pid)
+                find_again(groups, "box", process.pid)
+                assert groups.elsewhere == {}
+                assert successor.pids("box") == []
+                find_again(successor, "box", process.pid)
+                assert successor.pids("box") == [process.pid]
+                successor.freeze("box", frozen=True)
+                successor.freeze("box", frozen=False)
+            finally:
+                process.kill()
+        successor.remove("box")
+        assert not any(place.exists() for place in groups.directories("box").values())
+        assert not any(place.exists() for place in groups.controllers.values())
+    finally:
+        successor.remove_parents()
 
 
 def test_a_limit_without_a_controller_is_refused() -> None:

@@ -243,6 +243,7 @@ class NamespacesRuntime(SandboxRuntime):
         if not is_alive(box.pid, box.start_ticks):
             return False
         self._remember_range(box.run_directory.name)
+        cgroup_search.find_again(self._cgroups, box.run_directory.name, box.pid)
         return True
 
     async def wait(self, box: Box) -> None:
