@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from code_interpreter.guest import disk, rlimits, syscalls
@@ -96,14 +97,14 @@ def _overlay(layer: Layer, files: str) -> syscalls.Overlay:
 def _make_id_mapped_layers(
     config: ViewConfig, request: BoxRequest, files: str, user_namespace: int
 ) -> list[int]:
-    with contextlib.ExitStack() as descriptors:
-        upper = syscalls.id_mapped_clone(files, user_namespace)
-        descriptors.callback(os.close, upper)
-        lowers = []
-        for layer in config.layers:
-            lower = syscalls.id_mapped_clone(layer.at, user_namespace)
-            descriptors.callback(os.close, lower)
-            lowers.append(lower)
+    places = f"{DATA}/run/{request.name}"
+    with contextlib.ExitStack() as mapped:
+
+        def mount(path: str, name: str) -> int:
+            return mapped.enter_context(_id_mapped(path, f"{places}/{name}", user_namespace))
+
+        upper = mount(files, "upper")
+        lowers = [mount(layer.at, f"lower-{layer.name}") for layer in config.layers]
         with syscalls.AsFilesystemUser(request.first_id, request.first_id):
             return [
                 syscalls.overlay_mount(
@@ -116,6 +117,25 @@ def _make_id_mapped_layers(
                 )
                 for layer, lower in zip(config.layers, lowers, strict=True)
             ]
+
+
+@contextlib.contextmanager
+def _id_mapped(path: str, place: str, user_namespace: int) -> Iterator[int]:
+    """A descriptor of ``path`` for overlays to hold on to.
+
+    It is mounted at ``place`` meanwhile: layers that are nowhere are taken since Linux 6.15.
+    """
+    descriptor = syscalls.id_mapped_clone(path, user_namespace)
+    try:
+        os.mkdir(place)
+        syscalls.attach(descriptor, place)
+        try:
+            yield descriptor
+        finally:
+            syscalls.unmount(place)
+            os.rmdir(place)
+    finally:
+        os.close(descriptor)
 
 
 def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> None:
