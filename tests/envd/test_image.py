@@ -70,6 +70,10 @@ def test_every_python_package_is_there(box: Sandbox) -> None:
         "cd /tmp && echo needle > hay && rg -l needle hay && zip -q z.zip hay && unzip -l z.zip",
         "curl -sS file:///etc/hostname && wget --version",
         "sudo id -u && sudo -u user id -un",
+        "mkdir /tmp/added && cd /tmp/added && echo 'answer = 42' > added.py"
+        ' && echo \'import setuptools; setuptools.setup(name="added", py_modules=["added"])\''
+        " > setup.py && sudo pip install -q --no-index --no-build-isolation . && cd /"
+        " && python3 -c 'import added; assert added.answer == 42'",
     ],
 )
 def test_what_agents_do(box: Sandbox, command: str) -> None:
