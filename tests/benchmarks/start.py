@@ -14,6 +14,7 @@ from functools import partial
 import httpx
 
 from code_interpreter import Sandbox
+from tests.benchmarks.contestants import bare
 from tests.benchmarks.samples import Row, Samples
 from tests.benchmarks.whole_way import bare_kernel
 from tests.service import Service
@@ -76,6 +77,9 @@ def pool_empty() -> list[Row]:
 def _in_a_live_sandbox(service: Service, cold: Samples) -> list[Row]:
     context = Samples("further Python context → 1+1")
     languages = {name: Samples(f"first {name} cell") for name in LANGUAGES}
+    deno = Samples("a plain Deno kernel alone, 1 + 1")
+    for _ in range(3):
+        deno.add(_time_deno())
     for _ in range(LIVE):
         _until(service, lambda held: bool(held["warm"]))
         time.sleep(DENO_SECONDS)
@@ -87,7 +91,14 @@ def _in_a_live_sandbox(service: Service, cold: Samples) -> list[Row]:
     targets = {"bash": "≤ 60", "javascript": "≤ 60", "java": ""}
     return [
         context.row(baseline=cold, target="≤ 50"),
-        *(samples.row(target=targets[name]) for name, samples in languages.items()),
+        deno.row(),
+        *(
+            samples.row(
+                baseline=deno if name == "javascript" else cold,
+                target=targets[name],
+            )
+            for name, samples in languages.items()
+        ),
     ]
 
 
@@ -127,6 +138,13 @@ def _time_alone() -> float:
     started = time.perf_counter()
     with bare_kernel() as run:
         run()
+        return time.perf_counter() - started
+
+
+def _time_deno() -> float:
+    started = time.perf_counter()
+    with bare("javascript") as kernel:
+        kernel.run("1 + 1")
         return time.perf_counter() - started
 
 
