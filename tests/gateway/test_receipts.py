@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_interpreter.protocol.executions import Cancel, EndOfExecution, KernelState, Receipt
+from code_interpreter.protocol.executions import Cancel, Cause, EndOfExecution, KernelState, Receipt
 from tests.gateway.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -78,3 +78,20 @@ async def test_other_languages_count_too(shared: World, language: str) -> None:
     assert receipt.wall_seconds > 0.6
     assert (receipt.cpu_seconds or 0) > 0.02  # a busy machine gives little
     assert receipt.stdout.total_bytes == 2
+
+
+async def test_when_want_of_memory_is_told(world: World) -> None:
+    """By the system's count of what it has ended for that; here a file that says it."""
+    count = world.directory / "state" / "cgroup" / "unified" / "memory.events"
+    count.parent.mkdir(parents=True)
+    count.write_text("oom_kill 0\n")
+    ended = "import os, pathlib\ndef ends(n): pathlib.Path(where).write_text(f'oom_kill {n}\\n')\n"
+    ended += f"where = {str(count)!r}\n"
+    program = await world.run(ended + "ends(1)")  # one of the cell's programs, not the kernel
+    assert (program.end.cause, program.end.kernel_state) == (None, KernelState.PRESERVED)
+    before = await world.run("import os; os.kill(os.getpid(), 9)")
+    assert before.end.cause is Cause.SIGNAL
+    twice = await world.run(ended + "ends(2); ends(3); os.kill(os.getpid(), 9)")
+    assert twice.end.cause is Cause.OOM
+    otherwise = await world.run(ended + "ends(4); os._exit(3)")
+    assert (otherwise.end.cause, otherwise.end.exit_code) == (Cause.EXIT, 3)
