@@ -9,7 +9,8 @@ socket, one message a program; its answers are JSON:
 envd sends                                          this answers
 ==================================================  ===========================================
 an id in digits, with four descriptors: a file      ``{"id", "pid"}``, or
-with a `Wanted` as JSON; stdin; stdout; stderr      ``{"id", "errno", "file"}``
+with a `Wanted` as JSON; stdin; stdout; stderr      ``{"id", "errno", "file"}``;
+                                                    before either ``{"taken": id}``
 nothing more: it closes the socket                  nothing: it ends
 ==================================================  ===========================================
 
@@ -117,6 +118,7 @@ class _Spawner:
         if not name:
             os._exit(0)
         wanted, streams = Wanted.of_file(descriptors[0]), descriptors[1:]
+        self._say(taken=int(name))
         try:
             pid = _start(wanted, streams)
         except OSError as error:

@@ -9,8 +9,10 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from code_interpreter.envd.spawner import Wanted, fork_spawner
@@ -22,10 +24,16 @@ START_DEADLINE = 30.0
 IDLE_SECONDS = 30.0
 """A spawner that nobody needs for so long is ended: it holds some memory."""
 _RETRY = 0.002
-_PAUSES = (0, 0.05, 0.2)
+_LONGEST_PAUSE = 0.1
 """Seconds before a command is given to the next spawner when one was killed."""
+SEARCH_SECONDS = 0.1
+"""For a program whose spawner was killed while it started it."""
 _MESSAGE = 64 * 1024
 Streams = tuple[int, int, int]
+
+
+class _Interrupted(Exception):
+    """The spawner was killed while it started the program, and did not live to tell its pid."""
 
 
 class Child:
@@ -59,14 +67,17 @@ class Starter:
     async def start(self, wanted: Wanted, user: User, streams: Streams) -> Child:
         """Its descriptors go on being the caller's.
 
-        Raises OSError with the name of the program, or of the directory.
+        Raises OSError with the name of the program, or of the directory. However many
+        spawners are killed meanwhile, no program is started twice.
         """
-        for pause in _PAUSES:
-            try:
-                return await self._spawner(user).start(wanted, streams)
-            except ConnectionResetError:  # killed, and what it may have started with it
-                await asyncio.sleep(pause)
-        return await self._spawner(user).start(wanted, streams)
+        pause = 0.0
+        async with asyncio.timeout(START_DEADLINE):
+            while True:
+                try:
+                    return await self._spawner(user).start(wanted, streams)
+                except ConnectionResetError:  # killed before it began with this one
+                    await asyncio.sleep(pause)
+                    pause = min(_LONGEST_PAUSE, 2 * pause + _RETRY)
 
     def close(self) -> None:
         """What was started goes on; nobody hears of its end any more."""
@@ -103,6 +114,8 @@ class _Spawner:
         self.is_lost = False
         self._ids = itertools.count()
         self._asked: dict[int, asyncio.Future[Child]] = {}
+        self._taken: int | None = None
+        """What it has begun to start, and not told of yet."""
         self._children: dict[int, Child] = {}
         self._pid, self._line = fork_spawner(user, user_namespace)
         self._loop = asyncio.get_running_loop()
@@ -112,7 +125,7 @@ class _Spawner:
     async def start(self, wanted: Wanted, streams: Streams) -> Child:
         if self._retirement is not None:
             self._retirement.cancel()
-        number = next(self._ids)
+        number, since = next(self._ids), time.clock_gettime(time.CLOCK_BOOTTIME)
         answer: asyncio.Future[Child] = self._loop.create_future()
         answer.add_done_callback(_look)
         self._asked[number] = answer
@@ -121,41 +134,62 @@ class _Spawner:
             async with asyncio.timeout(START_DEADLINE):
                 await self._send(str(number).encode(), [file, *streams])
                 return await answer
+        except _Interrupted:
+            return await self._find(wanted, since)
         finally:
             os.close(file)
             self._asked.pop(number, None)
             self._retire_if_idle()
 
+    async def _find(self, wanted: Wanted, since: float) -> Child:
+        """What a killed spawner has started.
+
+        Where that is gone it ended with the spawner, whose pid stands for the one that
+        nobody knows.
+        """
+        deadline, pid = self._loop.time() + SEARCH_SECONDS, None
+        while pid is None and self._loop.time() < deadline:
+            await asyncio.sleep(_RETRY)
+            pid = _orphan(wanted, since, self._children)
+        child = Child(self._pid if pid is None else pid)
+        _when_gone(child.pid, partial(child.exited, signal.SIGKILL))
+        return child
+
     async def _send(self, message: bytes, descriptors: list[int]) -> None:
-        while True:
+        while not self.is_lost:
             try:
                 socket.send_fds(self._line, [message], descriptors)
             except BlockingIOError:
                 await asyncio.sleep(_RETRY)
-            except BrokenPipeError as error:
-                self.close()
+            except ConnectionError as error:
+                self._read()  # what it said to the last, and its end
                 raise _lost() from error
             else:
                 return
+        raise _lost()
 
     def _read(self) -> None:
-        while True:
+        while not self.is_lost:
             try:
                 message = self._line.recv(_MESSAGE)
             except BlockingIOError:
                 return
-            except ConnectionError:
-                message = b""
+            except ConnectionError:  # once, before what it still said
+                continue
             if not message:
                 self.close()
                 return
             self._hear(json.loads(message))
 
     def _hear(self, message: dict[str, Any]) -> None:
+        if "taken" in message:
+            self._taken = message["taken"]
+            return
         if "ended" in message:
             self._children.pop(message["ended"]).exited(message["status"])
             self._retire_if_idle()
             return
+        self._taken = None
         answer = self._asked.get(message["id"])
         if "pid" in message:
             child = self._children[message["pid"]] = Child(message["pid"])
@@ -183,19 +217,34 @@ class _Spawner:
         self._loop.remove_reader(self._line.fileno())
         self._line.close()
         _when_gone(self._pid, lambda: os.waitpid(self._pid, 0))
-        for answer in self._asked.values():
+        for number, answer in self._asked.items():
             if not answer.done():
-                answer.set_exception(_lost())
+                answer.set_exception(_Interrupted() if number == self._taken else _lost())
         for child in self._children.values():
             # Nobody will learn how it ends; most likely as the spawner did.
             _when_gone(child.pid, partial(child.exited, signal.SIGKILL))
-        self._children.clear()
 
 
 def _look(answer: asyncio.Future[Child]) -> None:
     """Else asyncio complains of an error that came to somebody else's ears first."""
     if not answer.cancelled():
         answer.exception()
+
+
+def _orphan(wanted: Wanted, since: float, known: Collection[int]) -> int | None:
+    """The leader of a session that runs this program since then; ``since`` is of CLOCK_BOOTTIME."""
+    line = b"".join(os.fsencode(word) + b"\0" for word in wanted.argv)
+    earliest = int(since * os.sysconf("SC_CLK_TCK"))
+    for pid in {int(name) for name in os.listdir("/proc") if name.isdigit()}.difference(known):
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes() != line:
+                continue
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        if int(fields[3]) == pid and int(fields[19]) >= earliest:
+            return pid
+    return None
 
 
 def _lost() -> ConnectionResetError:

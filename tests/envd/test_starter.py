@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from code_interpreter.envd.starter import Child, Starter
 from code_interpreter.guest.launch import Launcher
 from code_interpreter.guest.users import User, current_user
 
+KILLS = 20
 USER: User = current_user(Path("/"))
 
 
@@ -92,6 +94,66 @@ async def test_a_lost_spawner(starter: Starter, spawners: Spawners) -> None:
     assert await end_of(await start(starter, "exit 4")) == 4
     assert await end_of(child) == -signal.SIGKILL  # nobody knows better
     await until(lambda: len(spawners()) == 1)
+
+
+async def test_spawners_that_are_killed_one_after_the_other(
+    starter: Starter, spawners: Spawners, tmp_path: Path
+) -> None:
+    """No command is lost without a word, and none runs twice."""
+    going_on = True
+
+    async def run(name: str) -> bool:
+        """Whether it ended well."""
+        child = await start(starter, f"echo {name} >> {tmp_path}/{name}")
+        return await end_of(child) == 0
+
+    async def keep_running(worker: int) -> list[tuple[str, bool]]:
+        seen: list[tuple[str, bool]] = []
+        while going_on:
+            name = f"{worker}-{len(seen)}"
+            seen.append((name, await run(name)))
+        return seen
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        workers = [group.create_task(keep_running(worker)) for worker in range(4)]
+        for _ in range(KILLS):
+            await until(lambda: spawners() != [])
+            for spawner in spawners():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    spawner.kill()
+            await asyncio.sleep(0.02)
+        going_on = False
+    seen = dict(each for worker in workers for each in worker.result())
+    ran = {file.name: file.read_text().split() for file in tmp_path.iterdir()}
+    assert all(lines in ([], [name]) for name, lines in ran.items()), "none ran twice"
+    assert {name for name, well in seen.items() if well} <= ran.keys()
+    assert len(seen) > KILLS
+    assert await end_of(await start(starter, "exit 7")) == 7
+
+
+async def test_a_program_whose_spawner_is_killed_meanwhile(
+    starter: Starter, spawners: Spawners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its spawner did not live to tell its pid: it is found, or is as dead."""
+    monkeypatch.setattr(starter_module._Spawner, "_hear", _hear_no_pid)
+    starting = asyncio.create_task(start(starter, "sleep 5"))
+    await asyncio.sleep(0.3)
+    (spawner,) = spawners()
+    spawner.kill()
+    child = await starting
+    assert psutil.Process(child.pid).cmdline() == ["sh", "-c", "sleep 5"]
+    os.kill(child.pid, signal.SIGKILL)
+    assert await end_of(child) == -signal.SIGKILL
+    starting = asyncio.create_task(start(starter, "true"))
+    await asyncio.sleep(0.3)
+    (spawner,) = spawners()
+    spawner.kill()
+    assert await end_of(await starting) == -signal.SIGKILL
+
+
+def _hear_no_pid(spawner: starter_module._Spawner, message: dict[str, int]) -> None:
+    if "taken" in message:
+        spawner._taken = message["taken"]
 
 
 async def test_an_idle_spawner_is_ended(
