@@ -5,18 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import psutil
 import pytest
 from e2b import (
     AuthenticationException,
     CommandExitException,
+    CommandHandle,
     InvalidArgumentException,
     NotFoundException,
     Sandbox,
 )
 
 from code_interpreter.protocol.boxes import TEAM_ID
+from tests.envd import supervisors
 from tests.envd.alive import is_alive, wait_until_dead
+from tests.service import Service
+
+FOLLOWED = 150
 
 # --- what it answers --------------------------------------------------------------------
 
@@ -81,21 +88,31 @@ def test_the_end_waits_for_who_holds_the_output(box: Sandbox) -> None:
     assert done.stdout == "early\nlate\n"
 
 
-def test_a_gigabyte_of_output(box: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("megabytes", "pause"),
+    [pytest.param(1000, 0.0, id="1 GB"), pytest.param(80, 2.0, id="a slow reader")],
+)
+def test_much_output_in_little_memory(
+    box: Sandbox, service: Service, megabytes: int, pause: float
+) -> None:
+    """Of the sandbox's supervisors, and of the host, whose edge all of it goes through."""
     size = 0
 
     def count(text: str) -> None:
         nonlocal size
+        if size == 0:
+            time.sleep(pause)
         size += len(text)
 
-    handle = box.commands.run(
-        "head -c 1000000000 /dev/zero | tr '\\0' x", background=True, timeout=0
-    )
-    before = supervisors_memory(box)
+    script = f"head -c {megabytes}000000 /dev/zero | tr '\\0' x"
+    handle = box.commands.run(script, background=True, timeout=0)
+    watched = [*supervisors.processes(box.sandbox_id), psutil.Process(service.process.pid)]
+    before = {each.pid: _peak(each, reset=True) for each in watched}
     handle._stdout_chunks = Dropping()  # the client keeps all of it otherwise
     handle.wait(on_stdout=count)
-    assert size == 1_000_000_000
-    assert supervisors_memory(box) - before < 32 * 1024 * 1024
+    assert size == megabytes * 1_000_000
+    for process in watched:
+        assert _peak(process) - before[process.pid] < 32 * 1024 * 1024, process.cmdline()
 
 
 class Dropping(list[str]):
@@ -103,11 +120,13 @@ class Dropping(list[str]):
         pass
 
 
-def supervisors_memory(box: Sandbox) -> int:
-    """Bytes of their own that init's children have; root of the sandbox may see that much."""
-    script = "grep -l '^PPid:.1$' /proc/[0-9]*/status | xargs grep -h RssAnon"
-    lines = box.commands.run(script, user="root").stdout.splitlines()
-    return sum(int(line.split()[1]) for line in lines) * 1024
+def _peak(process: psutil.Process, *, reset: bool = False) -> int:
+    """Bytes that were resident at most (VmHWM), since the last reset: see proc(5), clear_refs."""
+    directory = Path(f"/proc/{process.pid}")
+    if reset:
+        (directory / "clear_refs").write_text("5")
+    (line,) = [line for line in (directory / "status").read_text().splitlines() if "VmHWM" in line]
+    return int(line.split()[1]) * 1024
 
 
 # --- how it is started ------------------------------------------------------------------
@@ -289,13 +308,15 @@ def test_nothing_is_left_of_finished_commands(box: Sandbox) -> None:
 
 
 def test_whoever_kills_everything_of_a_user(box: Sandbox) -> None:
-    handle = box.commands.run("sleep 100", background=True)
-    box.commands.run("kill -9 -1 || true", user="root", timeout=10, background=True).disconnect()
-    with pytest.raises(CommandExitException) as caught:
-        handle.wait()
-    assert (caught.value.exit_code, caught.value.error) == (-1, "signal: killed")
-    for user in ("user", "root"):
-        assert box.commands.run("echo again", user=user).stdout == "again\n"
+    """Again and again: whoever starts commands goes too, and is there for the next."""
+    for number in range(5):
+        handle = box.commands.run("sleep 100", background=True)
+        box.commands.run("kill -9 -1 || true", user="root", background=True).disconnect()
+        with pytest.raises(CommandExitException) as caught:
+            handle.wait()
+        assert (caught.value.exit_code, caught.value.error) == (-1, "signal: killed")
+        for user in ("user", "root"):
+            assert box.commands.run(f"echo {number}", user=user).stdout == f"{number}\n"
 
 
 NOSY = """
@@ -341,3 +362,37 @@ def test_two_hundred_at_once(box: Sandbox) -> None:
     with ThreadPoolExecutor(200) as pool:
         assert list(pool.map(run, range(200))) == [f"{number}\n" for number in range(200)]
     assert [info for info in box.commands.list() if "sleep 0.2" in info.args[-1]] == []
+
+
+@pytest.mark.timeout(180)
+def test_two_hundred_alive_at_the_same_moment(box: Sandbox) -> None:
+    """None ends before all have begun; the client has connections to follow 150 of them."""
+
+    def start(number: int) -> CommandHandle:
+        script = f": < begin; echo {number}; exit {number % 3}"  # opened when it is written to
+        handle = box.commands.run(script, background=True, timeout=0)
+        if number >= FOLLOWED:
+            handle.disconnect()
+        return handle
+
+    box.commands.run("mkfifo begin")
+    with ThreadPoolExecutor(20) as pool:
+        handles = list(pool.map(start, range(200)))
+        pids = {handle.pid for handle in handles}
+        assert len(pids) == 200
+        assert pids <= {info.pid for info in box.commands.list()}
+        box.commands.run("exec 3<> begin; sleep 1; rm begin")
+        seen = list(pool.map(_end, handles[:FOLLOWED]))
+        late = [_end(box.commands.connect(handle.pid)) for handle in handles[FOLLOWED:]]
+    assert seen == [(f"{number}\n", number % 3) for number in range(FOLLOWED)]
+    assert [code for _, code in late] == [number % 3 for number in range(FOLLOWED, 200)]
+    assert not pids & {info.pid for info in box.commands.list()}
+    assert box.commands.run("ps -eo stat= | grep -c Z || true").stdout == "0\n"
+
+
+def _end(handle: CommandHandle) -> tuple[str, int]:
+    try:
+        done = handle.wait()
+    except CommandExitException as error:
+        return error.stdout, error.exit_code
+    return done.stdout, done.exit_code

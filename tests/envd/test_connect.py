@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from e2b import Sandbox
 
+from code_interpreter.envd.process_service import MOST_SILENCE, keepalive_interval
 from tests.service import Service
 
 
@@ -78,6 +80,39 @@ def test_keepalives(http: httpx.Client) -> None:
     answer = http.post("/process.Process/Start", content=envelope, headers=headers)
     kinds = [next(iter(event["event"])) for _, event in _messages(answer.content) if event]
     assert kinds == ["start", "keepalive", "keepalive", "end"]
+
+
+def test_keepalives_of_a_watched_directory(http: httpx.Client, place: str) -> None:
+    content = json.dumps({"path": place}).encode()
+    message, seen = b"\0" + len(content).to_bytes(4, "big") + content, b""
+    headers = {"Content-Type": "application/connect+json", "Keepalive-Ping-Interval": "1"}
+    with http.stream(
+        "POST", "/filesystem.Filesystem/WatchDir", content=message, headers=headers
+    ) as answer:
+        for piece in answer.iter_raw():
+            seen += piece
+            if b"keepalive" in seen:
+                break
+    assert [next(iter(event)) for _, event in _messages(seen)] == ["start", "keepalive"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        (None, MOST_SILENCE),
+        ("2", 2.0),
+        ("90", MOST_SILENCE),
+        ("0", 1.0),
+        ("-3", 1.0),
+        ("often", MOST_SILENCE),
+        ("inf", MOST_SILENCE),
+        ("nan", 1.0),
+    ],
+)
+def test_the_interval_of_keepalives(asked: str | None, seconds: float) -> None:
+    headers = {} if asked is None else {"keepalive-ping-interval": asked}
+    context: Any = SimpleNamespace(request_headers=headers)
+    assert keepalive_interval(context) == seconds
 
 
 def test_control_c_is_looked_at_while_a_command_is_silent(box: Sandbox, service: Service) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import asyncio
 import socket
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from e2b import AsyncSandbox, CommandExitException, NotFoundException, Sandbox
 
 from code_interpreter.guest.config import GuestConfig
 
-REMEMBERED = 2.0
+REMEMBERED = 1.5
 EDGE = 0.5
 """Seconds on either side of it."""
 DEADLINE = 20.0
@@ -86,11 +86,21 @@ def _wait_for(file: Path) -> None:
         time.sleep(0.01)
 
 
-def test_keepalives_are_no_matter_to_the_client(box: Sandbox, url: str) -> None:
-    """They come as often as its header says, and the client's calls go on as if none came."""
-    often = Sandbox.create(debug=True, sandbox_url=url, headers={"Keepalive-Ping-Interval": "1"})
-    name = secrets.token_hex(4)
-    seen: list[str] = []
-    handle = often.commands.run(f"sleep 2.5; echo {name}", background=True)
-    assert handle.wait(on_stdout=seen.append).stdout == f"{name}\n"
-    assert seen == [f"{name}\n"]
+async def test_keepalives_are_no_matter_to_the_client(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come every second, and commands and watchers go on as if none came."""
+    for module in ("commands.command", "filesystem.filesystem"):
+        constant = f"e2b.sandbox_async.{module}.KEEPALIVE_PING_INTERVAL_SEC"
+        monkeypatch.setattr(constant, 1)
+    box = await AsyncSandbox.create(debug=True, sandbox_url=url)
+    pieces: list[str] = []
+    events: asyncio.Queue[str] = asyncio.Queue()
+    handle = await box.commands.run("sleep 2.2; echo x", background=True, on_stdout=pieces.append)
+    watch = await box.files.watch_dir(str(tmp_path), lambda event: events.put_nowait(event.name))
+    assert (await handle.wait()).stdout == "x\n"
+    assert pieces == ["x\n"]
+    assert events.empty()
+    (tmp_path / "new").touch()
+    assert await asyncio.wait_for(events.get(), DEADLINE) == "new"
+    await watch.stop()  # type: ignore[no-untyped-call]
