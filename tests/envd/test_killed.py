@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 
 import httpx
 import pytest
-from e2b import AsyncSandbox, PtySize, TimeoutException
+from e2b import AsyncSandbox, PtySize, SandboxNotRunningException, TimeoutException
 
 from tests.service import Service
 
@@ -30,6 +30,9 @@ async def test_everything_is_answered_at_once(service: Service) -> None:
 
     command = await sandbox.commands.run("sleep 300", background=True)
     flood = await sandbox.commands.run("yes", background=True, timeout=0)
+    reader = await sandbox.commands.run("cat", background=True, stdin=True)
+    stdin = sandbox.commands.stream_input(reader.pid)
+    await stdin.send("begun")
     pty = await sandbox.pty.create(PtySize(24, 80), on_data=lambda _: None)
     exits: asyncio.Queue[Exception | None] = asyncio.Queue()
     await sandbox.files.watch_dir("watched", lambda _: None, on_exit=exits.put_nowait, timeout=0)
@@ -52,6 +55,9 @@ async def test_everything_is_answered_at_once(service: Service) -> None:
     await asyncio.wait_for(asyncio.gather(*tasks), SECONDS)
     assert isinstance(await asyncio.wait_for(exits.get(), SECONDS), TimeoutException)
     assert max(ended) - started < SECONDS
+    for call in (stdin.close(), reader.wait(), sandbox.commands.list(), pty.kill()):
+        with pytest.raises(SandboxNotRunningException):
+            await asyncio.wait_for(call, SECONDS)
     assert await sandbox.is_running() is False
 
 
