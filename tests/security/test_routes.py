@@ -89,7 +89,7 @@ def _routes_of_api(http: httpx.Client) -> list[tuple[str, str]]:
 
 # --- envd -------------------------------------------------------------------------------
 
-OF_THE_HOST_ALONE = {"/init", "/freeze"}
+OF_THE_HOST_ALONE = {"/init", "/freeze", "/unused"}
 """Of envd and of the gateway."""
 
 
