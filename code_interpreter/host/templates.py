@@ -34,6 +34,7 @@ _DIRECTORIES = (
     "opt/python proc root run/host/data srv sys tmp usr var/cache var/lib var/log var/tmp"
 ).split()
 _OPEN_DIRECTORIES = ("code", "tmp", "var/tmp")
+_EVERYBODYS = 0o777
 # Of this machine's /etc: what its programs in /usr need to run, and nothing that tells
 # who uses it. The rest of a sandbox's /etc is in template/root.
 _FROM_ETC = (
@@ -104,7 +105,8 @@ class TemplateStore:
         prepared = PreparedTemplate(name, self._directory / _digest(), etc_fingerprint())
         if prepared.root.is_dir():
             return prepared
-        self._directory.mkdir(parents=True, exist_ok=True)
+        # Nobody else's: sandboxes may write to what is in it, each to a copy of its own.
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with _locked(self._directory / "lock"):
             if not prepared.directory.is_dir():
                 await self._make(prepared.directory, progress)
@@ -139,7 +141,7 @@ def _digest() -> str:
     """What the template is made from; read once, as the files of this installation are."""
     sources = resources("template")
     digest = hashlib.sha256()
-    for item in ("3", sys.version, str(base_python()), id_grant().kind):
+    for item in ("4", sys.version, str(base_python()), id_grant().kind):
         digest.update(item.encode())
     if id_grant().kind is not IdKind.ALL:
         digest.update(Path(own_sudo.__file__).read_bytes() + str(own_sudo.problem()).encode())
@@ -181,7 +183,7 @@ def _make_root(root: Path) -> None:
     for name in _DIRECTORIES:
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in _OPEN_DIRECTORIES:
-        (root / name).chmod(0o1777 if name != "code" else 0o777)
+        (root / name).chmod(0o1777 if name != "code" else _EVERYBODYS)
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         if Path("/", name).is_symlink():
             (root / name).symlink_to(Path("/", name).readlink())
@@ -259,6 +261,13 @@ def _relocate(local: Path) -> None:
         script.write_bytes(text.replace(bytes(local), b"/usr/local"))
     for name in ("sbin", "etc", "games", "include", "src", "share/man"):
         (local / name).mkdir(parents=True, exist_ok=True)
+    _open_for_installers(local)
+
+
+def _open_for_installers(local: Path) -> None:
+    """``pip install`` works for every user of a sandbox, also over what is there already."""
+    for directory, _, _ in os.walk(local):
+        Path(directory).chmod(_EVERYBODYS)
 
 
 def _scripts(directory: Path) -> Iterator[Path]:

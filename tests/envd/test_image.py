@@ -72,8 +72,9 @@ def test_every_python_package_is_there(box: Sandbox) -> None:
         "sudo id -u && sudo -u user id -un",
         "mkdir /tmp/added && cd /tmp/added && echo 'answer = 42' > added.py"
         ' && echo \'import setuptools; setuptools.setup(name="added", py_modules=["added"])\''
-        " > setup.py && sudo pip install -q --no-index --no-build-isolation . && cd /"
-        " && python3 -c 'import added; assert added.answer == 42'",
+        " > setup.py && pip install -q --no-index --no-build-isolation . && cd /"
+        " && python3 -c 'import added; assert added.answer == 42' && pip uninstall -q -y added"
+        " && cd /tmp/added && sudo pip install -q --no-index --no-build-isolation .",
     ],
 )
 def test_what_agents_do(box: Sandbox, command: str) -> None:
