@@ -34,6 +34,9 @@ ruff format --check .
 say 'mypy'
 mypy
 
-say 'pytest'
 # Real processes and clocks on a machine that may be busy: what fails twice has failed.
-pytest -m 'not benchmark and not slow' --reruns 1 --durations 15
+say 'pytest: what measures the machine; the first one prepares what sandboxes are made of'
+pytest -m 'alone and not benchmark and not slow' --reruns 1 --durations 5
+
+say 'pytest: all others, two at a time'
+pytest -m 'not alone and not benchmark and not slow' --reruns 1 --durations 15 -n 2 --dist loadfile

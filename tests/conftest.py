@@ -13,10 +13,11 @@ from tests.service import PREPARATION_DEADLINE, Service, running_service
 def service() -> Iterator[Service]:
     """One real host for the whole run, with this machine's default runtime.
 
-    Leave no sandbox behind in it: the last test looks.
+    Leave no sandbox behind in it: the last test looks, and so does each process of the run.
     """
     with running_service() as running:
         yield running
+        running.check_nothing_is_left()
 
 
 @pytest.hookimpl(trylast=True)

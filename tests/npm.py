@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import cache_directory
+from tests.service import cache_directory, made_once
 
 CODE_INTERPRETER = "@e2b/code-interpreter@^2.8.0"
 BASE = "e2b@^2.51.0"
@@ -36,7 +37,9 @@ class Packages:
 
     def run(self, script: Path, environment: Mapping[str, str]) -> str:
         """What a script printed; it is copied to where Node finds the packages."""
-        place = shutil.copy(script, self.directory / script.name)
+        place = self.directory / script.name
+        shutil.copy(script, own := place.with_suffix(f".{os.getpid()}"))
+        own.rename(place)  # at once: another test may be running it
         done = subprocess.run(
             [self.node, str(place)],
             env=dict(environment),
@@ -56,15 +59,9 @@ def installed(*packages: str) -> Packages:
         pytest.fail("Node is needed: apt-get install nodejs npm, or run with -m 'not npm'")
     wanted = [*packages] if _machine_node() >= _OLDEST_NODE else [*packages, _NODE]
     directory = cache_directory() / "npm" / re.sub(r"[^\w.]+", "-", " ".join(wanted)).strip("-")
-    if not (directory / "installed").exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory)]
-        done = subprocess.run(
-            [*command, *wanted], capture_output=True, text=True, timeout=INSTALL_SECONDS
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"npm install {' '.join(wanted)}: {done.stderr[-2000:]}")
-        (directory / "installed").touch()
+    with made_once(directory) as is_made:
+        if not is_made:
+            _install(directory, wanted)
     own = directory / "node_modules" / ".bin" / "node"
     return Packages(directory, str(own) if own.exists() else "node")
 
@@ -72,3 +69,12 @@ def installed(*packages: str) -> Packages:
 def _machine_node() -> int:
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
     return int(version.stdout.removeprefix("v").partition(".")[0])
+
+
+def _install(directory: Path, wanted: list[str]) -> None:
+    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory)]
+    done = subprocess.run(
+        [*command, *wanted], capture_output=True, text=True, timeout=INSTALL_SECONDS
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"npm install {' '.join(wanted)}: {done.stderr[-2000:]}")

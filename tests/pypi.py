@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.service import cache_directory
+from tests.service import cache_directory, made_once
 
 INSTALL_SECONDS = 300
 
@@ -19,10 +19,10 @@ def python_with(*requirements: str) -> Path:
     name = re.sub(r"[^\w.]+", "-", " ".join(requirements)).strip("-")
     place = cache_directory() / "pypi" / name
     python = place / "bin" / "python"
-    if not (place / "installed").exists():
-        _run([sys.executable, "-m", "venv", "--clear", str(place)])
-        _run([str(python), "-m", "pip", "install", "-qq", *requirements])
-        (place / "installed").touch()
+    with made_once(place) as is_made:
+        if not is_made:
+            _run([sys.executable, "-m", "venv", "--clear", str(place)])
+            _run([str(python), "-m", "pip", "install", "-qq", *requirements])
     return python
 
 

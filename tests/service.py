@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 PREPARATION_DEADLINE = 1500.0
 """Seconds until a host is ready that has to install the packages of its template first."""
@@ -46,6 +49,17 @@ class Service:
         """Connection options of E2B's clients."""
         return {"api_key": self.key, "api_url": self.url, "sandbox_url": self.url}
 
+    def check_nothing_is_left(self) -> None:
+        """Every sandbox was killed, and nothing of the host survives its stop."""
+        if self.process.poll() is not None:
+            return
+        answer = httpx.get(f"{self.url}/v2/sandboxes", headers={"X-API-KEY": self.key})
+        assert answer.json() == []
+        assert self.stop() == 0
+        assert mounts_below(self.data) == []
+        assert processes_of(self.data) == []
+        assert not (self.data / "host.json").exists()
+
     def stop(self) -> int:
         """Ask it to stop; returns its exit code."""
         if self.process.poll() is None:
@@ -59,6 +73,20 @@ def cache_directory() -> Path:
     path = Path(base).expanduser() / "code-interpreter-tests"
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@contextmanager
+def made_once(directory: Path) -> Iterator[bool]:
+    """Whether a directory is complete already; it is when the block has ended.
+
+    Others who want it wait: tests may run in several processes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    made = directory / "installed"
+    with directory.with_name(f"{directory.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield made.exists()
+        made.touch()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ STEP_MS = 60_000
 CHROMIUM = shutil.which("chromium")
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.timeout(300),
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)"),
 ]

@@ -25,6 +25,7 @@ DEADLINE = 20.0
 INIT, GATEWAY, ENVD = "init", "gateway", "envd"
 interpreter: Any = importlib.import_module("e2b_code_interpreter")
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.skipif(os.getuid() != 0, reason="needs root, to stop processes of a sandbox"),
     pytest.mark.timeout(180),
 ]

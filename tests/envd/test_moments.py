@@ -15,6 +15,7 @@ from e2b import AsyncSandbox, CommandExitException, NotFoundException, Sandbox
 
 from code_interpreter.guest.config import GuestConfig
 
+pytestmark = pytest.mark.alone
 REMEMBERED = 1.5
 EDGE = 0.5
 """Seconds on either side of it."""

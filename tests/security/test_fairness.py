@@ -22,7 +22,7 @@ from code_interpreter import ExecutionHandle, KernelState, Sandbox, SandboxExcep
 from tests.security.watching import Latencies, Question, cell, health, ping, watching
 from tests.service import Service
 
-pytestmark = [pytest.mark.security, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.security, pytest.mark.timeout(300)]
 BASELINE_SECONDS = 1.5
 ATTACK_SECONDS = 3.0
 PROMPT = 0.25

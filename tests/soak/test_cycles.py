@@ -15,7 +15,7 @@ from tests.soak.world import World, new_world
 AT_ONCE = 3
 BATCH = 50
 
-pytestmark = [pytest.mark.security, pytest.mark.usefixtures("service")]
+pytestmark = [pytest.mark.alone, pytest.mark.security, pytest.mark.usefixtures("service")]
 
 
 @pytest.mark.timeout(180)

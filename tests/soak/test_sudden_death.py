@@ -30,7 +30,7 @@ BATCH = 5
 BYSTANDERS = 3
 """Processes of boxes that nobody watches, killed before each strike."""
 
-pytestmark = [pytest.mark.security, pytest.mark.usefixtures("service")]
+pytestmark = [pytest.mark.alone, pytest.mark.security, pytest.mark.usefixtures("service")]
 
 
 @pytest.mark.timeout(400)
