@@ -48,19 +48,25 @@ def marks(sandbox_id: str, template_id: str) -> dict[str, str]:
 
 
 def leave_marks(sandbox_id: str, template_id: str) -> None:
-    """Of a sandbox without any. Follows no link, for user code may be there already."""
-    try:
+    """Follows no link, for user code may be there already. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
         os.mkdir(_MARKS)
-    except FileExistsError:  # they are there, and stay right for life
-        return
     directory = os.open(_MARKS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         os.fchmod(directory, 0o755)
         for path, value in marks(sandbox_id, template_id).items():
-            name = os.path.basename(path)
-            with os.fdopen(os.open(name, flags, 0o644, dir_fd=directory), "w") as file:
-                file.write(value)
-                os.fchmod(file.fileno(), 0o644)  # whatever umask the host has
+            _leave_mark(directory, os.path.basename(path), value)
     finally:
         os.close(directory)
+
+
+def _leave_mark(directory: int, name: str, value: str) -> None:
+    """A sandbox that was made ahead is told another template's name when it is given out."""
+    new = f"{name}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new, dir_fd=directory)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(new, flags, 0o644, dir_fd=directory), "w") as file:
+        file.write(value)
+        os.fchmod(file.fileno(), 0o644)  # whatever umask the host has
+    os.rename(new, name, src_dir_fd=directory, dst_dir_fd=directory)

@@ -11,7 +11,7 @@ from code_interpreter import Sandbox
 from code_interpreter.host.runtimes.namespaces import box_name
 from tests.service import Service, cgroups_named, mounts_below, processes_of
 
-pytestmark = pytest.mark.last
+pytestmark = [pytest.mark.alone, pytest.mark.last]
 
 
 def test_every_sandbox_was_killed(service: Service) -> None:

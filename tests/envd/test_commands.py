@@ -196,6 +196,19 @@ def test_where_the_sandbox_is_told(box: Sandbox) -> None:
     assert found[::2] == found[1::2] == ["true", box.sandbox_id, TEAM_ID, "base"]
 
 
+def test_whatever_name_it_was_made_ahead_for(service: Service) -> None:
+    """Some of them are given out while they are being made."""
+
+    def template() -> list[str]:
+        with Sandbox.create(**service.options) as sandbox:
+            script = "cat /run/e2b/.E2B_TEMPLATE_ID; echo; echo $E2B_TEMPLATE_ID"
+            return sandbox.commands.run(script).stdout.split()
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: template(), range(12)))
+    assert found == [["base", "base"]] * 12
+
+
 @pytest.mark.parametrize("name", ["", "A=B", "A\0"])
 def test_a_variable_that_cannot_be(box: Sandbox, name: str) -> None:
     with pytest.raises(InvalidArgumentException, match="name of a variable"):
