@@ -202,7 +202,8 @@ def test_whatever_name_it_was_made_ahead_for(service: Service) -> None:
     def template() -> list[str]:
         with Sandbox.create(**service.options) as sandbox:
             script = "cat /run/e2b/.E2B_TEMPLATE_ID; echo; echo $E2B_TEMPLATE_ID"
-            return sandbox.commands.run(script).stdout.split()
+            told: str = sandbox.commands.run(script).stdout
+            return told.split()
 
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: template(), range(12)))
