@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import httpx
 from e2b import (
@@ -15,7 +15,6 @@ from e2b import (
     SandboxIamOpts,
     SandboxLifecycle,
     SandboxNetworkOpts,
-    SandboxOnResume,
     Volume,
 )
 from e2b import Sandbox as BaseSandbox
@@ -25,7 +24,7 @@ from e2b.sandbox.main import SandboxOpts
 from e2b.sandbox_sync.commands.command import Commands
 from e2b.sandbox_sync.commands.pty import Pty
 
-from code_interpreter import contexts, embedded
+from code_interpreter import contexts, embedded, signatures
 from code_interpreter.cell import Cell, check_execution_id, make_cell
 from code_interpreter.collector import Callbacks, earlier
 from code_interpreter.connection import Connection
@@ -60,45 +59,6 @@ from code_interpreter.protocol.executions import Attach, OnDisconnect
 from code_interpreter.sandbox_limits import with_limits, without_limits
 
 _PROBE_SECONDS = 5.0
-
-
-class RunOptions(TypedDict, total=False):
-    """What ``run_code`` takes besides the code and where to run it."""
-
-    on_stdout: OutputHandler[OutputMessage] | None
-    on_stderr: OutputHandler[OutputMessage] | None
-    on_result: OutputHandler[Result] | None
-    on_error: OutputHandler[ExecutionError] | None
-    envs: dict[str, str] | None
-    timeout: float | None
-    request_timeout: float | None
-    on_update: OutputHandler[Result] | None
-    on_input: OutputHandler[InputPrompt] | None
-    idempotency_key: str | None
-
-
-class _Connect(Protocol):
-    """``connect``, which E2B's annotations let return their own class."""
-
-    @overload
-    def __call__(
-        self,
-        timeout: int | None = None,
-        *,
-        on_resume: SandboxOnResume = "restore",
-        **opts: Unpack[ApiParams],
-    ) -> Sandbox: ...
-
-    @overload
-    def __call__(
-        self,
-        sandbox_id: str,
-        timeout: int | None = None,
-        logger: logging.Logger | None = None,
-        *,
-        on_resume: SandboxOnResume = "restore",
-        **opts: Unpack[ApiParams],
-    ) -> Sandbox: ...
 
 
 class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
@@ -206,7 +166,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         return self._files
 
     if TYPE_CHECKING:
-        connect: _Connect
+        connect: signatures.Connect
 
     @property
     def commands(self) -> Commands:
@@ -232,7 +192,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         language: RunCodeLanguage | None = None,
         *,
         background: Literal[False] = False,
-        **options: Unpack[RunOptions],
+        **options: Unpack[signatures.RunOptions],
     ) -> Execution: ...
 
     @overload
@@ -242,7 +202,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         *,
         context: Context | str | None = None,
         background: Literal[False] = False,
-        **options: Unpack[RunOptions],
+        **options: Unpack[signatures.RunOptions],
     ) -> Execution: ...
 
     @overload
@@ -253,7 +213,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         context: Context | str | None = None,
         *,
         background: Literal[True],
-        **options: Unpack[RunOptions],
+        **options: Unpack[signatures.RunOptions],
     ) -> ExecutionHandle: ...
 
     def run_code(

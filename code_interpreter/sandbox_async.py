@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import httpx
 from e2b import (
@@ -15,7 +15,6 @@ from e2b import (
     SandboxIamOpts,
     SandboxLifecycle,
     SandboxNetworkOpts,
-    SandboxOnResume,
 )
 from e2b import AsyncSandbox as BaseSandbox
 from e2b.api.client_async import get_transport
@@ -24,7 +23,7 @@ from e2b.sandbox.main import SandboxOpts
 from e2b.sandbox_async.commands.command import Commands
 from e2b.sandbox_async.commands.pty import Pty
 
-from code_interpreter import contexts, embedded
+from code_interpreter import contexts, embedded, signatures
 from code_interpreter.cell import Cell, check_execution_id, make_cell
 from code_interpreter.collector import Callbacks, earlier
 from code_interpreter.connection_async import AsyncConnection
@@ -60,45 +59,6 @@ from code_interpreter.protocol.executions import Attach, OnDisconnect
 from code_interpreter.sandbox_limits import with_limits, without_limits
 
 _PROBE_SECONDS = 5.0
-
-
-class AsyncRunOptions(TypedDict, total=False):
-    """What ``run_code`` takes besides the code and where to run it."""
-
-    on_stdout: OutputHandlerWithAsync[OutputMessage] | None
-    on_stderr: OutputHandlerWithAsync[OutputMessage] | None
-    on_result: OutputHandlerWithAsync[Result] | None
-    on_error: OutputHandlerWithAsync[ExecutionError] | None
-    envs: dict[str, str] | None
-    timeout: float | None
-    request_timeout: float | None
-    on_update: OutputHandlerWithAsync[Result] | None
-    on_input: OutputHandlerWithAsync[InputPrompt] | None
-    idempotency_key: str | None
-
-
-class _Connect(Protocol):
-    """``connect``, which E2B's annotations let return their own class."""
-
-    @overload
-    async def __call__(
-        self,
-        timeout: int | None = None,  # noqa: ASYNC109 - E2B's name
-        *,
-        on_resume: SandboxOnResume = "restore",
-        **opts: Unpack[ApiParams],
-    ) -> AsyncSandbox: ...
-
-    @overload
-    async def __call__(
-        self,
-        sandbox_id: str,
-        timeout: int | None = None,  # noqa: ASYNC109 - E2B's name
-        logger: logging.Logger | None = None,
-        *,
-        on_resume: SandboxOnResume = "restore",
-        **opts: Unpack[ApiParams],
-    ) -> AsyncSandbox: ...
 
 
 class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
@@ -233,7 +193,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         return await super()._cls_connect_sandbox(*args, **opts)
 
     if TYPE_CHECKING:
-        connect: _Connect
+        connect: signatures.AsyncConnect
 
     @overload
     async def run_code(
@@ -242,7 +202,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         language: RunCodeLanguage | None = None,
         *,
         background: Literal[False] = False,
-        **options: Unpack[AsyncRunOptions],
+        **options: Unpack[signatures.AsyncRunOptions],
     ) -> Execution: ...
 
     @overload
@@ -252,7 +212,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         *,
         context: Context | str | None = None,
         background: Literal[False] = False,
-        **options: Unpack[AsyncRunOptions],
+        **options: Unpack[signatures.AsyncRunOptions],
     ) -> Execution: ...
 
     @overload
@@ -263,7 +223,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         context: Context | str | None = None,
         *,
         background: Literal[True],
-        **options: Unpack[AsyncRunOptions],
+        **options: Unpack[signatures.AsyncRunOptions],
     ) -> AsyncExecutionHandle: ...
 
     async def run_code(

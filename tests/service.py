@@ -51,10 +51,15 @@ class Service:
 
     def check_nothing_is_left(self) -> None:
         """Every sandbox was killed, and nothing of the host survives its stop."""
-        if self.process.poll() is not None:
-            return
+        if self.process.poll() is None:
+            self.check_no_sandbox_is_left()
+            self.check_its_stop()
+
+    def check_no_sandbox_is_left(self) -> None:
         answer = httpx.get(f"{self.url}/v2/sandboxes", headers={"X-API-KEY": self.key})
         assert answer.json() == []
+
+    def check_its_stop(self) -> None:
         assert self.stop() == 0
         assert mounts_below(self.data) == []
         assert processes_of(self.data) == []

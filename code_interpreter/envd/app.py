@@ -65,7 +65,7 @@ def make_app(config: GuestConfig) -> Gate:
 
 
 def _plain(state: State, tree: Tree) -> Starlette:
-    status, downloads, uploads = Status(state, tree), Downloads(state, tree), Uploads(state, tree)
+    status, downloads, uploads = Status(state), Downloads(state, tree), Uploads(state, tree)
     archives = Archives(state, tree)
     return Starlette(
         routes=[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -13,14 +12,11 @@ from code_interpreter.envd.answers import Refused
 from code_interpreter.envd.memory import Memory
 from code_interpreter.envd.metrics import Meter
 from code_interpreter.envd.state import InitBody, State
-from code_interpreter.envd.tree import Tree
-from code_interpreter.guest.introduction import marks
 
 
 class Status:
-    def __init__(self, state: State, tree: Tree) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._tree = tree
         self._meter = Meter(state.config.state_directory)
         self._memory = Memory(state.config.state_directory)
 
@@ -37,17 +33,7 @@ class Status:
             raise Refused(400, f"POST /init: {where}: {fault['msg']}") from None
         self._state.initialise(body)
         await asyncio.to_thread(self._memory.keep, self._state)
-        if self._state.config.isolated:
-            await asyncio.to_thread(self._leave_marks)
         return Response(status_code=204)
-
-    def _leave_marks(self) -> None:
-        owner = self._state.superuser()
-        for path, value in marks(self._state.sandbox_id, self._state.template_id).items():
-            descriptor = self._tree.open_to_write(path, owner)
-            with open(descriptor, "w") as file:
-                file.write(value)
-                os.fchmod(descriptor, 0o644)
 
     async def envs(self, _: Request) -> Response:
         return JSONResponse(self._state.env_vars)

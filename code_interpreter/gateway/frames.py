@@ -77,7 +77,7 @@ def frame_of(event: ExecutionEvent, *, verbatim: bool = False) -> bytes:
 
 
 def _may_go_as_it_is(value: Any) -> bool:
-    """The last two could have come in with the text of what was none."""
+    """A value that was no text became one here: JSON, with quotes and escapes of its own."""
     return (
         isinstance(value, str)
         and len(value) >= LONG

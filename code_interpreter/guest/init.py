@@ -163,11 +163,11 @@ class Init:
 
     def _keep(self, body: dict[str, Any]) -> bool:
         """Whether no envd runs, and the next one will know what the host tells it."""
-        if "envd" not in {supervisor.name for supervisor in self._resting}:
-            return False
         try:
-            introduction.keep(body, box.STATE_DIRECTORY)
             introduction.leave_marks(body["sandboxId"], body["templateId"])
+            if "envd" not in {supervisor.name for supervisor in self._resting}:
+                return False
+            introduction.keep(body, box.STATE_DIRECTORY)
         except (OSError, ValueError) as error:  # envd itself is going to say it
             print(f"init: {error}", file=sys.stderr, flush=True)
             return False

@@ -1,4 +1,4 @@
-"""What envd is told about its sandbox, while there is no envd: init keeps it for the next one."""
+"""What a sandbox is told about itself: init marks it, and keeps it for an envd that rests."""
 
 from __future__ import annotations
 
@@ -37,25 +37,24 @@ def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def marks(sandbox_id: str, template_id: str) -> dict[str, str]:
-    """By path: files that tell programs in the sandbox where they are."""
-    return {
-        f"{_MARKS}/.E2B_SANDBOX": "true",
-        f"{_MARKS}/.E2B_SANDBOX_ID": sandbox_id,
-        f"{_MARKS}/.E2B_TEAM_ID": TEAM_ID,
-        f"{_MARKS}/.E2B_TEMPLATE_ID": template_id,
-    }
-
-
 def leave_marks(sandbox_id: str, template_id: str) -> None:
-    """Follows no link, for user code may be there already. Raises OSError."""
+    """Files that tell programs in the sandbox where they are. Raises OSError.
+
+    Follows no link, for user code may be there already.
+    """
+    marks = {
+        ".E2B_SANDBOX": "true",
+        ".E2B_SANDBOX_ID": sandbox_id,
+        ".E2B_TEAM_ID": TEAM_ID,
+        ".E2B_TEMPLATE_ID": template_id,
+    }
     with contextlib.suppress(FileExistsError):
         os.mkdir(_MARKS)
     directory = os.open(_MARKS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchmod(directory, 0o755)
-        for path, value in marks(sandbox_id, template_id).items():
-            _leave_mark(directory, os.path.basename(path), value)
+        for name, value in marks.items():
+            _leave_mark(directory, name, value)
     finally:
         os.close(directory)
 

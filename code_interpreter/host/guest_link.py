@@ -54,8 +54,9 @@ class GuestLink:
         )
 
     async def _tell(self, socket: str, body: dict[str, object], *, wake: bool) -> None:
-        if socket == GATEWAY_SOCKET or wake or not await self._init_keeps(body):
-            await self._request("POST", socket, "/init", body=body)
+        if socket == ENVD_SOCKET and await self._init_keeps(body) and not wake:
+            return
+        await self._request("POST", socket, "/init", body=body)
 
     async def _init_keeps(self, body: dict[str, object]) -> bool:
         """Whether envd rests, and init has noted ``body`` for the next one."""

@@ -10,6 +10,8 @@ import platformdirs
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from code_interpreter.host.edge_vigil import PATIENCE
+
 
 class RuntimeName(StrEnum):
     """How sandboxes are kept apart. ``auto`` is the best one that is not ``process``."""
@@ -65,7 +67,7 @@ class Settings(BaseSettings):
     is started as a program of its own: slower by a second, and nothing is shared."""
     pool_template: str = "code-interpreter-v1"
 
-    guest_patience: float = Field(default=50, gt=0)
+    guest_patience: float = Field(default=PATIENCE, gt=0)
     """After so long without a sign of life from a sandbox's envd or gateway, with somebody
     waiting for it, the waiting are told that it hangs."""
 

@@ -105,8 +105,7 @@ class TemplateStore:
         prepared = PreparedTemplate(name, self._directory / _digest(), etc_fingerprint())
         if prepared.root.is_dir():
             return prepared
-        # Nobody else's: sandboxes may write to what is in it, each to a copy of its own.
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
         async with _locked(self._directory / "lock"):
             if not prepared.directory.is_dir():
                 await self._make(prepared.directory, progress)
@@ -117,7 +116,8 @@ class TemplateStore:
     async def _make(self, directory: Path, progress: Progress) -> None:
         unfinished = directory.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
+        # What is in it everybody may write to, who in a sandbox has a copy; here, only who owns it.
+        unfinished.mkdir(mode=0o700)
         try:
             await _make_local(unfinished / "local", progress)
             if id_grant().kind is not IdKind.ALL:
@@ -141,7 +141,7 @@ def _digest() -> str:
     """What the template is made from; read once, as the files of this installation are."""
     sources = resources("template")
     digest = hashlib.sha256()
-    for item in ("4", sys.version, str(base_python()), id_grant().kind):
+    for item in ("5", sys.version, str(base_python()), id_grant().kind):
         digest.update(item.encode())
     if id_grant().kind is not IdKind.ALL:
         digest.update(Path(own_sudo.__file__).read_bytes() + str(own_sudo.problem()).encode())

@@ -17,7 +17,6 @@ from e2b import Sandbox
 from code_interpreter import Sandbox as OurSandbox
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.init import IDLE_SECONDS
-from code_interpreter.guest.introduction import marks
 from code_interpreter.host.runtimes.namespaces import box_name
 from tests.envd.supervisors import processes
 from tests.service import Service
@@ -140,7 +139,7 @@ def test_a_fresh_sandbox_has_none_until_it_is_needed(service: Service) -> None:
     ) as box:
         code = "!cat /run/e2b/.E2B_SANDBOX /run/e2b/.E2B_SANDBOX_ID; stat -c %U%a /run/e2b/.E2B*"
         shown = "".join(box.run_code(code).logs.stdout)
-        assert shown == f"true{box.sandbox_id}" + "root644\n" * len(marks("", ""))
+        assert shown == f"true{box.sandbox_id}" + "root644\n" * 4
         assert len(processes(box.sandbox_id)) == 2, "init and the gateway"
         anonymous = {"E2b-Sandbox-Id": box.sandbox_id, "E2b-Sandbox-Port": "49983"}
         refused = httpx.get(f"{service.url}/envs", headers=anonymous, trust_env=False)

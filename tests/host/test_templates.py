@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
-from code_interpreter.host.templates import etc_fingerprint
+from code_interpreter.host.templates import TemplateStore, etc_fingerprint
+from tests.service import Service, cache_directory
 
 
 def test_what_is_installed_later_changes_the_root(tmp_path: Path) -> None:
@@ -15,3 +17,9 @@ def test_what_is_installed_later_changes_the_root(tmp_path: Path) -> None:
     with_r = etc_fingerprint(tmp_path)
     (tmp_path / "hostname").write_text("not among what is taken")
     assert before != with_r == etc_fingerprint(tmp_path)
+
+
+async def test_nobody_else_on_the_machine_can_write_to_a_template(service: Service) -> None:
+    """Sandboxes' users may write to everything in it, each to a copy of its own."""
+    prepared = await TemplateStore(cache_directory() / "templates").prepare("base", print)
+    assert stat.S_IMODE(prepared.directory.stat().st_mode) == 0o700
