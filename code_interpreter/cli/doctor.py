@@ -16,12 +16,11 @@ from rich.text import Text
 
 from code_interpreter.cli.main import fail
 from code_interpreter.cli.options import DataDir, read_settings
-from code_interpreter.host.assembly import isolation_of
+from code_interpreter.host.admission import memory_reserve
 from code_interpreter.host.data_directory import DataDirectory, DataDirectoryUnusable
 from code_interpreter.host.facts import Fact, Standing
 from code_interpreter.host.machine import Section, examine
-from code_interpreter.host.runtimes.base import Isolation
-from code_interpreter.host.settings import RuntimeName
+from code_interpreter.host.trial import try_out
 from code_interpreter.host.verdict import Tier, Verdict, judge
 
 _COLOURS = {
@@ -49,13 +48,10 @@ def doctor(
         DataDirectory(settings.data_dir).prepare()
     except DataDirectoryUnusable as error:
         fail(str(error))
-    sections = examine(settings.data_dir)
+    trial = try_out(settings.data_dir, memory_reserve=memory_reserve(settings))
+    sections = examine(settings.data_dir, trial)
     facts = [fact for section in sections for fact in section.facts]
-    if any(fact.standing is Standing.MISSING for fact in facts):
-        isolation = Isolation("", (), ())
-    else:
-        isolation = isolation_of(settings, RuntimeName.NAMESPACES)
-    verdict = judge(facts, isolation)
+    verdict = judge(facts, trial.isolation)
     if as_json:
         found = {section.title: [asdict(fact) for fact in section.facts] for section in sections}
         whole = {"data_dir": str(settings.data_dir), "facts": found, "verdict": asdict(verdict)}

@@ -104,7 +104,12 @@ def _make_id_mapped_layers(
             return mapped.enter_context(_id_mapped(path, f"{places}/{name}", user_namespace))
 
         upper = mount(files, "upper")
-        lowers = [mount(layer.at, f"lower-{layer.name}") for layer in config.layers]
+        lowers = [
+            mount(layer.at, f"lower-{layer.name}")
+            if layer.mapped
+            else mapped.enter_context(_opened(layer.at))
+            for layer in config.layers
+        ]
         with syscalls.AsFilesystemUser(request.first_id, request.first_id):
             return [
                 syscalls.overlay_mount(
@@ -117,6 +122,15 @@ def _make_id_mapped_layers(
                 )
                 for layer, lower in zip(config.layers, lowers, strict=True)
             ]
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -161,8 +175,8 @@ def enter_root(config: ViewConfig, mounts: list[int], request: BoxRequest) -> No
     syscalls.pivot_root(".", ".")
     syscalls.unmount(".")
     os.chdir("/")
+    _set_hostname(request.hostname)
     _hide()
-    syscalls.set_hostname(request.hostname)
     bring_up_loopback()
 
 
@@ -235,6 +249,15 @@ def _mount_devices(*, single_id: bool, shared_memory: int | None) -> None:
     links |= {"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
     for name, target in links.items():
         Path(devices, name).symlink_to(target)
+
+
+def _set_hostname(name: str) -> None:
+    """Some containers' filters refuse the call; then the kernel's setting may be written to."""
+    try:
+        syscalls.set_hostname(name)
+    except PermissionError:
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/kernel/hostname").write_text(name)
 
 
 def _hide() -> None:

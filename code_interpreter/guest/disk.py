@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 
 from code_interpreter.guest import syscalls
@@ -65,7 +66,7 @@ def _attach(image: str) -> int:
     try:
         for _ in range(_ATTEMPTS):
             number = fcntl.ioctl(control, _GET_FREE)
-            device = os.open(f"/dev/loop{number}", os.O_RDWR | os.O_CLOEXEC)
+            device = _open_loop(number)
             try:
                 fcntl.ioctl(device, _CONFIGURE, _configuration(backing))
             except OSError as error:
@@ -78,6 +79,17 @@ def _attach(image: str) -> int:
     finally:
         os.close(backing)
         os.close(control)
+
+
+def _open_loop(number: int) -> int:
+    path = f"/dev/loop{number}"
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:  # a container's /dev does not follow the kernel
+        with open(f"/sys/block/loop{number}/dev") as file:
+            major, minor = map(int, file.read().split(":"))
+        os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(major, minor))
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 def _configuration(backing: int) -> bytes:

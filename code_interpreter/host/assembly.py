@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
+from code_interpreter.host import kernel_settings
 from code_interpreter.host.admission import memory_reserve
 from code_interpreter.host.boxes import Templates
-from code_interpreter.host.runtimes.base import Isolation, RuntimeFailure, SandboxRuntime
+from code_interpreter.host.runtimes.base import RuntimeFailure, SandboxRuntime
 from code_interpreter.host.settings import RuntimeName, Settings
 
 
@@ -40,26 +40,9 @@ async def _namespaces(
 
     templates = TemplateStore(settings.templates_dir or settings.data_dir / "templates")
     prepared = await templates.prepare(settings.pool_template, progress)
+    kernel_settings.raise_all()
     reserve = memory_reserve(settings)
     runtime = NamespacesRuntime(
         settings.data_dir, prepared, memory_reserve=reserve, fork_server=settings.fork_server
     )
     return runtime, templates
-
-
-def isolation_of(settings: Settings, name: RuntimeName) -> Isolation:
-    """What a runtime would enforce on this machine; nothing is prepared or started for it."""
-    if name is RuntimeName.PROCESS:
-        return _process(settings)[0].isolation()
-    from code_interpreter.host.runtimes.namespaces import NamespacesRuntime
-    from code_interpreter.host.templates import PreparedTemplate
-
-    nowhere = PreparedTemplate(settings.pool_template, settings.data_dir / "templates" / "none")
-    reserve = memory_reserve(settings)
-    # Under a name of its own: the control groups of a host that runs here are not to be touched.
-    place = settings.data_dir / f"doctor-{os.getpid()}"
-    runtime = NamespacesRuntime(place, nowhere, memory_reserve=reserve)
-    try:
-        return runtime.isolation()
-    finally:
-        runtime.remove_groups()

@@ -34,7 +34,7 @@ def find_v2(group: str, mount: Path = MOUNT, wanted: Iterable[str] = WANTED) -> 
     if not (mount / "cgroup.controllers").is_file():
         return None
     wanted, best = frozenset(wanted), None
-    own = mount / _group_of("self", "").lstrip("/")
+    own = _place(mount, _group_of("self", ""))
     for parent in (own, *own.parents):
         if parent == mount.parent:
             break
@@ -70,9 +70,26 @@ def find_again(groups: Cgroups, name: str, pid: int, *, mount: Path = MOUNT) -> 
         with contextlib.suppress(OSError):
             path = _group_of(pid, "" if groups.version == 2 else controller)
             if Path(path).name == name:
-                found[controller] = top / path.lstrip("/")
+                found[controller] = _place(top, path)
     if found != groups.directories(name):
         groups.elsewhere[name] = found
+
+
+def _place(mount: Path, group: str) -> Path:
+    """Where a group is below a mount: in a container, that can show a part of all of them."""
+    shown = Path(_shown_at(mount))
+    path = Path(group)
+    return mount / (path.relative_to(shown) if path.is_relative_to(shown) else group.lstrip("/"))
+
+
+def _shown_at(mount: Path) -> str:
+    """The group that a mount has as its root (proc(5), mountinfo)."""
+    shown = "/"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[4] == str(mount):
+            shown = fields[3]
+    return shown
 
 
 def _group_of(process: int | str, controller: str) -> str:
@@ -125,10 +142,9 @@ def _make_way(group: Path, mount: Path) -> None:
 def _find_v1(group: str, mount: Path) -> Cgroups | None:
     controllers = {}
     for name in _V1:
-        own = mount / name / _group_of("self", name).lstrip("/")
         if not (mount / name / "cgroup.procs").is_file():
             continue
-        directory = own / group
+        directory = _place(mount / name, _group_of("self", name)) / group
         with contextlib.suppress(OSError):
             directory.mkdir(exist_ok=True)
             if os.access(directory / "cgroup.procs", os.W_OK):

@@ -100,6 +100,11 @@ class Cgroups:
                 found.update(map(int, (directory / "cgroup.procs").read_text().split()))
         return sorted(found)
 
+    def holds(self, name: str, pid: int) -> bool:
+        """Whether a process is in all of the box's groups."""
+        groups = set(self.directories(name).values())
+        return all(str(pid) in (group / "cgroup.procs").read_text().split() for group in groups)
+
     def freeze(self, name: str, *, frozen: bool) -> None:
         """Stop or continue every process of the group; returns when the kernel has done it."""
         if self.version == 2:

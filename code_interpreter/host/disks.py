@@ -8,6 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+from code_interpreter.host.containers import container, whole_way
 from code_interpreter.host.ids import is_machine_root
 from code_interpreter.host.runtimes.base import PolicyNotEnforceable, RuntimeFailure
 from code_interpreter.protocol.boxes import DATA
@@ -33,8 +34,14 @@ class DiskImages:
             return "the host does not run as root of the machine"
         if shutil.which("mkfs.ext4", path=_PATH) is None:
             return "mkfs.ext4 is missing (apt-get install e2fsprogs)"
-        if not Path("/dev/loop-control").exists():
-            return "this kernel has no loop devices (modprobe loop)"
+        control = Path("/dev/loop-control")
+        if not control.exists():
+            remedy = whole_way() if container() else "modprobe loop"
+            return f"there are no loop devices ({remedy})"
+        try:
+            os.close(os.open(control, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            return f"{control} may not be used: {error.strerror} ({whole_way()})"
         return None
 
     def image(self, size: int | None) -> str | None:

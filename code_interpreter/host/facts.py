@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from code_interpreter.host.containers import container, whole_way
 
 PROBE_DEADLINE = 10.0
 
@@ -45,8 +48,16 @@ def read(path: str | Path) -> str | None:
 
 def as_root() -> str:
     """The remedy where more rights would help."""
-    own = "run the host as root of the machine" if os.getuid() == 0 else ""
-    return own or "sudo code-interpreter serve"
+    if container():
+        return whole_way()
+    return "run the host as root of the machine" if os.getuid() == 0 else f"sudo {serve()}"
+
+
+def serve() -> str:
+    """The command that starts this installation's host, in any directory and for any user."""
+    program = Path(sys.executable).with_name("code-interpreter")
+    command = str(program) if program.exists() else f"{sys.executable} -m code_interpreter.cli.main"
+    return f"{command} serve"
 
 
 def works(*command: str) -> bool:

@@ -8,10 +8,23 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from code_interpreter.host.containers import container, least_way, whole_way
 from code_interpreter.host.facts import Fact, Standing, as_root, ok, read, works
-from code_interpreter.host.ids import IdKind, id_grant, is_machine_root, user_name
+from code_interpreter.host.ids import (
+    IdKind,
+    has_capability,
+    id_grant,
+    is_machine_root,
+    sandboxes_own_usr,
+    user_name,
+)
+from code_interpreter.host.trial import Trial
 
-_CAPABILITIES = {21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE", 24: "CAP_SYS_RESOURCE"}
+_SYS_ADMIN = 21
+_CAPABILITIES = {
+    23: "CAP_SYS_NICE: supervisors come no sooner than user code",
+    24: "CAP_SYS_RESOURCE: open files stay limited to what the host itself has",
+}
 _RESTRICTIONS = (
     (
         "kernel.apparmor_restrict_unprivileged_userns",
@@ -48,40 +61,56 @@ def system() -> Fact:
     return Fact(name, Standing.MISSING, detail, remedy)
 
 
+def sandbox(trial: Trial) -> Fact:
+    """Whether one could be made, as a host makes them."""
+    name = "a sandbox"
+    if trial.made:
+        return ok(name, f"made, limited, locked up and ended again; made in {trial.seconds:.1f} s")
+    words = trial.refused.strip().splitlines()[-1]
+    if "/proc'" in words:
+        detail = "cannot be made: it gets no /proc of its own where parts of this one are hidden"
+        return Fact(name, Standing.MISSING, detail, least_way())
+    remedy = least_way() if container() else ""
+    return Fact(name, Standing.MISSING, f"cannot be made: {words[:200]}", remedy)
+
+
 def privileges() -> Fact:
     name = "privileges"
     if os.getuid() != 0:
         detail = f"{user_name()}, an ordinary user"
         return Fact(name, Standing.LIMITED, detail, as_root())
+    if not has_capability(_SYS_ADMIN):
+        return Fact(name, Standing.LIMITED, "root, who may not mount (CAP_SYS_ADMIN)", as_root())
     if not is_machine_root():
         detail = "root of a user namespace only, as in a rootless container"
         return Fact(name, Standing.LIMITED, detail, as_root())
-    held = int((read("/proc/self/status") or "").partition("CapEff:")[2].split()[0], 16)
-    absent = [text for number, text in _CAPABILITIES.items() if not held >> number & 1]
+    absent = [text for number, text in _CAPABILITIES.items() if not has_capability(number)]
     if not absent:
         return ok(name, "root")
-    remedy = "start the container or service with these capabilities"
-    return Fact(name, Standing.LIMITED, f"root, without {', '.join(absent)}", remedy)
+    remedy = whole_way() if container() else "start the host where they are not dropped"
+    return Fact(name, Standing.LIMITED, f"root, without {'; '.join(absent)}", remedy)
 
 
-def namespaces() -> Fact:
+def namespaces(trial: Trial) -> Fact:
     name, kinds = "namespaces", "processes, mounts, network, IPC, host name"
-    if works(*_unshare(), "--pid", "--fork", "--net", "--ipc", "--uts", "true"):
+    if trial.made or works(*_unshare(), "--pid", "--fork", "--net", "--ipc", "--uts", "true"):
         return ok(name, kinds)
-    remedy = "run on Linux outside a container, or in one started with --privileged"
-    return Fact(name, Standing.MISSING, f"the kernel refuses new ones: {kinds}", remedy)
+    detail = f"the kernel refuses new ones: {kinds}"
+    return Fact(name, Standing.MISSING, detail, least_way() if container() else as_root())
 
 
-def user_namespaces() -> Fact:
+def user_namespaces(trial: Trial) -> Fact:
     name = "user namespaces"
     restriction = _restriction()
-    if works("unshare", "--user", "--map-root-user", "true"):
+    if trial.made or works("unshare", "--user", "--map-root-user", "true"):
+        nested = "one in another, as sandboxes have them" if trial.made else "available"
         if restriction is None or os.getuid() != 0:
-            return ok(name, "available")
-        return ok(name, f"available to root; not to others: {restriction[0]}")
+            return ok(name, nested)
+        return ok(name, f"{nested}, for root; not for others: {restriction[0]}")
     if restriction is not None:
         return Fact(name, Standing.MISSING, *restriction)
-    return Fact(name, Standing.MISSING, "the kernel refuses them", "run the host as root")
+    remedy = least_way() if container() else as_root()
+    return Fact(name, Standing.MISSING, "the kernel refuses them", remedy)
 
 
 def _restriction() -> tuple[str, str] | None:
@@ -112,9 +141,23 @@ def subordinate_ids() -> Fact:
     return Fact(name, Standing.LIMITED, detail, remedy)
 
 
-def overlay(directory: Path) -> Fact:
+def overlay(directory: Path, trial: Trial) -> Fact:
     """Mounts one, in a namespace of its own, with its writable part in ``directory``."""
     name = "overlayfs"
+    if trial.made or _mounts_overlay(directory):
+        return ok(name, "mounted, over the data directory")
+    if "overlay" not in (read("/proc/filesystems") or ""):
+        return Fact(name, Standing.MISSING, "not in this kernel", "sudo modprobe overlay")
+    if linux_version() < _OVERLAY_SINCE and os.getuid() != 0:
+        return Fact(name, Standing.MISSING, "for ordinary users since Linux 5.11", "run as root")
+    if not works(*_unshare(), "true"):
+        return Fact(name, Standing.UNUSED, "not tried: nothing may be mounted here")
+    detail = f"cannot be mounted over {directory}"
+    remedy = "--data-dir on ext4, xfs or btrfs; not on overlayfs (as in a container) or NFS"
+    return Fact(name, Standing.MISSING, detail, remedy)
+
+
+def _mounts_overlay(directory: Path) -> bool:
     with tempfile.TemporaryDirectory(dir=directory, prefix="doctor-") as place:
         parts = {part: Path(place, part) for part in ("lower", "upper", "work", "merged")}
         for part in parts.values():
@@ -124,33 +167,35 @@ def overlay(directory: Path) -> Fact:
             + ([] if is_machine_root() else ["userxattr"])
         )
         mount = ("mount", "-t", "overlay", "overlay", "-o", options, str(parts["merged"]))
-        if works(*_unshare(), *mount):
-            return ok(name, "mounted, over the data directory")
-    if "overlay" not in (read("/proc/filesystems") or ""):
-        return Fact(name, Standing.MISSING, "not in this kernel", "sudo modprobe overlay")
-    if linux_version() < _OVERLAY_SINCE and os.getuid() != 0:
-        return Fact(name, Standing.MISSING, "for ordinary users since Linux 5.11", "run as root")
-    detail = f"cannot be mounted over {directory}"
-    remedy = "--data-dir on ext4, xfs or btrfs; not on overlayfs (as in a container) or NFS"
-    return Fact(name, Standing.MISSING, detail, remedy)
+        return works(*_unshare(), *mount)
 
 
-def id_mapped_mounts() -> Fact:
+def id_mapped_mounts(trial: Trial) -> Fact:
     name = "id-mapped mounts"
     if not is_machine_root():
         return Fact(name, Standing.UNUSED, "only root may make them")
-    if linux_version() >= _MAPPED_OVERLAY_SINCE:
-        return ok(name, "of overlayfs")
-    detail = f"of overlayfs since Linux 5.19, and this is {platform.release()}"
-    return Fact(name, Standing.MISSING, detail, "a newer kernel, or an ordinary user's host")
+    if trial.made and sandboxes_own_usr():
+        return ok(name, "of every layer of a sandbox")
+    if trial.made:
+        detail = "not of /usr, which is on overlayfs: root in sandboxes cannot change it"
+        return Fact(name, Standing.LIMITED, detail, "a volume or bind mount at /usr")
+    if linux_version() < _MAPPED_OVERLAY_SINCE:
+        detail = f"of overlayfs since Linux 5.19, and this is {platform.release()}"
+        return Fact(name, Standing.MISSING, detail, "a newer kernel, or an ordinary user's host")
+    if "mount_setattr" in trial.refused:
+        detail = f"refused: {trial.refused.strip().splitlines()[-1]}"
+        return Fact(name, Standing.MISSING, detail, "--data-dir on ext4, xfs or btrfs")
+    return Fact(name, Standing.UNUSED, "not tried: it did not get so far")
 
 
-def seccomp() -> Fact:
+def seccomp(trial: Trial) -> Fact:
     name = "seccomp"
     if platform.machine() not in ("x86_64", "aarch64"):
         return Fact(name, Standing.MISSING, f"no filter for {platform.machine()} here")
+    if trial.made:
+        return ok(name, "a filter on supervisors and user code")
     if "errno" in (read("/proc/sys/kernel/seccomp/actions_avail") or ""):
-        return ok(name, "filters on supervisors and user code")
+        return ok(name, "in this kernel; not tried, as no sandbox could be made")
     return Fact(name, Standing.MISSING, "not in this kernel", "a kernel with CONFIG_SECCOMP_FILTER")
 
 

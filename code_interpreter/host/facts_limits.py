@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 from code_interpreter.host import cgroup_search, kernel_settings
+from code_interpreter.host.containers import container
 from code_interpreter.host.disks import DiskImages
-from code_interpreter.host.facts import Fact, Standing, as_root, ok, read
+from code_interpreter.host.facts import Fact, Standing, as_root, ok, read, serve
+from code_interpreter.host.ids import user_name
 
-_DELEGATE = "systemd-run --user --scope -p Delegate=yes code-interpreter serve"
 _DELEGATE_CPU = (
     "sudo systemctl set-property user.slice CPUAccounting=yes, "
     "or Delegate=cpu in user@.service (systemd.resource-control(5))"
@@ -40,10 +41,20 @@ def control_groups() -> Fact:
 
 
 def _way_to_groups() -> str:
-    if os.getuid() == 0:
-        return "start the container or service with /sys/fs/cgroup writable"
+    if os.getuid() == 0 or container():
+        return as_root()
     systemd = Path("/run/systemd/system").is_dir() and (cgroup_search.MOUNT / "cgroup.controllers")
-    return _DELEGATE if systemd and systemd.is_file() else as_root()
+    return _delegate() if systemd and systemd.is_file() else as_root()
+
+
+def _delegate() -> str:
+    """Where no session of systemd's is the user's, as after su, one has to be made first."""
+    command = f"systemd-run --user --scope -p Delegate=yes {serve()}"
+    runtime = f"/run/user/{os.getuid()}"
+    if os.environ.get("XDG_RUNTIME_DIR") == runtime:
+        return command
+    linger = "" if Path(runtime).is_dir() else f"sudo loginctl enable-linger {user_name()} && "
+    return f"{linger}XDG_RUNTIME_DIR={runtime} {command}"
 
 
 def disk_space(directory: Path) -> Fact:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from code_interpreter.host import own_sudo
 from code_interpreter.host.facts import Fact, Standing, ok, read
-from code_interpreter.host.ids import IdKind, id_grant
+from code_interpreter.host.ids import IdKind, id_grant, sandboxes_own_usr
 from code_interpreter.host.templates import resources
 
 _SYS_LANDLOCK_CREATE_RULESET = 444
@@ -34,7 +34,7 @@ def tools() -> Fact:
 def sudo() -> Fact:
     """Of sandboxes: where the host is not root, theirs is a copy; see `own_sudo`."""
     name, kind = "sudo in sandboxes", id_grant().kind
-    if kind is IdKind.ALL:
+    if sandboxes_own_usr():
         if has("sudo"):
             return ok(name, "this machine's")
         detail = "does not work: this machine, which sandboxes have their programs from, has none"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from code_interpreter.protocol.boxes import FULL_RANGE
 
+_SYS_ADMIN = 21
 _ALL_IDS = 0xFFFF_FFFF
 """How many uids the first user namespace has (user_namespaces(7))."""
 
@@ -48,11 +49,41 @@ def id_grant() -> IdGrant:
 
 
 def is_machine_root() -> bool:
-    """Root of the whole machine, and not of a user namespace such as a rootless container."""
-    if os.getuid() != 0:
+    """Root of the whole machine, who may mount: neither that of a user namespace, such as a
+    rootless container, nor one that was left without CAP_SYS_ADMIN."""
+    if os.getuid() != 0 or not has_capability(_SYS_ADMIN):
         return False
     lines = Path("/proc/self/uid_map").read_text().splitlines()
     return any(int(line.split()[2]) == _ALL_IDS for line in lines)
+
+
+def has_capability(number: int) -> bool:
+    """Whether this process holds it now, over its own user namespace (capabilities(7))."""
+    with contextlib.suppress(OSError, IndexError):
+        held = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
+        return bool(int(held, 16) >> number & 1)
+    return False
+
+
+@functools.cache
+def sandboxes_own_usr() -> bool:
+    """Whether this machine's programs are those of root in sandboxes, which can then change
+    them, and become root by the set-user-id bit of one.
+
+    Overlayfs, which /usr is on in most containers, cannot be shown with other owners.
+    """
+    return id_grant().kind is IdKind.ALL and _file_system("/usr") != "overlay"
+
+
+def _file_system(directory: str) -> str:
+    """The type of the file system that a directory is on (proc(5), mountinfo); "" unknown."""
+    device = Path(directory).stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, kind = line.partition(" - ")
+        if mount.split()[2] == number:
+            return kind.split()[0]
+    return ""
 
 
 def user_name() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from code_interpreter.host import facts_isolation, facts_limits, facts_other
 from code_interpreter.host.facts import Fact
+from code_interpreter.host.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +20,25 @@ class Section:
     facts: tuple[Fact, ...]
 
 
-def examine(directory: Path) -> tuple[Section, ...]:
-    """Every fact, in the order of importance. Takes about a second.
+def examine(directory: Path, trial: Trial) -> tuple[Section, ...]:
+    """Every fact, in the order of importance.
 
-    ``directory`` is a host's data directory; it has to be there.
+    ``directory`` is a host's data directory; it has to be there. Where the trial made a
+    sandbox, that is the proof; where not, things are tried one by one to find the reason.
     """
     return (
         Section(
             "isolation",
             (
                 facts_isolation.system(),
+                facts_isolation.sandbox(trial),
                 facts_isolation.privileges(),
-                facts_isolation.namespaces(),
-                facts_isolation.user_namespaces(),
+                facts_isolation.namespaces(trial),
+                facts_isolation.user_namespaces(trial),
                 facts_isolation.subordinate_ids(),
-                facts_isolation.overlay(directory),
-                facts_isolation.id_mapped_mounts(),
-                facts_isolation.seccomp(),
+                facts_isolation.overlay(directory, trial),
+                facts_isolation.id_mapped_mounts(trial),
+                facts_isolation.seccomp(trial),
                 facts_other.side_channels(),
             ),
         ),

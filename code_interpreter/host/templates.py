@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from code_interpreter.host import own_sudo
-from code_interpreter.host.ids import IdKind, id_grant
+from code_interpreter.host.ids import IdKind, id_grant, sandboxes_own_usr
 from code_interpreter.host.runtimes.base import TemplateMissing
 
 NAMES = ("base", "code-interpreter-v1")
@@ -120,7 +120,7 @@ class TemplateStore:
         unfinished.mkdir(mode=0o700)
         try:
             await _make_local(unfinished / "local", progress)
-            if id_grant().kind is not IdKind.ALL:
+            if not sandboxes_own_usr():
                 own_sudo.install(unfinished / "local")
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -143,7 +143,7 @@ def _digest() -> str:
     digest = hashlib.sha256()
     for item in ("5", sys.version, str(base_python()), id_grant().kind):
         digest.update(item.encode())
-    if id_grant().kind is not IdKind.ALL:
+    if not sandboxes_own_usr():
         digest.update(Path(own_sudo.__file__).read_bytes() + str(own_sudo.problem()).encode())
     for path in sorted(sources.rglob("*")):
         if path.is_file():
@@ -175,6 +175,19 @@ async def _locked(path: Path) -> AsyncIterator[None]:
         yield
 
 
+def make_bare(directory: Path) -> PreparedTemplate:
+    """A template without packages: enough to try whether this machine can make a sandbox."""
+    _check_machine()
+    template = PreparedTemplate("bare", directory)
+    (template.local / "bin").mkdir(parents=True)
+    _relocate(template.local)
+    _make_root(template.root)
+    # Its view gives what is in it to other ids, whose files this user could not remove.
+    shutil.rmtree(template.root / "home/user")
+    (template.root / "home/user").mkdir()
+    return template
+
+
 # --- the root ---------------------------------------------------------------------------
 
 
@@ -197,10 +210,10 @@ def _make_root(root: Path) -> None:
     (root / "etc/mtab").symlink_to("/proc/self/mounts")
     (root / "etc/resolv.conf").write_text("")
     (root / "root").chmod(0o700)
-    if os.getuid() == 0:
+    if id_grant().kind is IdKind.ALL:
         for path in (root / "home/user", *(root / "home/user").rglob("*")):
             os.chown(path, 1000, 1000)
-    if id_grant().kind is not IdKind.ALL:
+    if not sandboxes_own_usr():
         own_sudo.configure(root / "etc", one_account=id_grant().kind is IdKind.SINGLE)
 
 

@@ -35,6 +35,9 @@ class Layer:
     lower: tuple[str, ...]
     name: str
     """Names its upper directory among the box's files."""
+    mapped: bool = True
+    """Whether what is below can be shown with the box's own ids as owners, where ids are mapped;
+    else it belongs to nobody there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class ViewConfig:
     def load(cls, text: str) -> ViewConfig:
         fields = json.loads(text)
         fields["layers"] = tuple(
-            Layer(layer["at"], tuple(layer["lower"]), layer["name"]) for layer in fields["layers"]
+            Layer(layer["at"], tuple(layer["lower"]), layer["name"], layer["mapped"])
+            for layer in fields["layers"]
         )
         fields["shown"] = tuple(
             Shown(each["at"], each["source"], tuple(each["hidden"])) for each in fields["shown"]

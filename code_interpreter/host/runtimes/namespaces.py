@@ -21,7 +21,7 @@ import psutil
 from code_interpreter.host import cgroup_search, kernel_settings
 from code_interpreter.host.cgroups import Cgroups
 from code_interpreter.host.disks import DiskImages
-from code_interpreter.host.ids import IdGrant, IdKind, id_grant
+from code_interpreter.host.ids import IdGrant, IdKind, id_grant, sandboxes_own_usr
 from code_interpreter.host.init_link import ask_init
 from code_interpreter.host.pausing import Pausing, has_swap
 from code_interpreter.host.processes import is_alive, start_ticks, wait_for_exit
@@ -92,7 +92,6 @@ class NamespacesRuntime(SandboxRuntime):
     async def start(self) -> None:
         for name in ("sandboxes", "run"):
             (self._data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        kernel_settings.raise_all()
         self._cgroups.bound(
             memory_bytes=self._most_memory,
             tasks=kernel_settings.most_tasks(),
@@ -110,6 +109,10 @@ class NamespacesRuntime(SandboxRuntime):
 
     def memory_bytes(self, box: Box) -> int | None:
         return self._cgroups.memory_bytes(box.run_directory.name)
+
+    def holds(self, box: Box) -> bool:
+        """Whether the box is in all of its control groups."""
+        return self._cgroups.holds(box.run_directory.name, box.pid)
 
     def directory_name(self, sandbox_id: str) -> str:
         return box_name(sandbox_id)
@@ -266,10 +269,6 @@ class NamespacesRuntime(SandboxRuntime):
             tuple(_not_held(self._config, self._cgroups, self._disks, self._most_memory)),
         )
 
-    def remove_groups(self) -> None:
-        """Of a runtime that was made only to ask it."""
-        self._cgroups.remove_parents()
-
 
 def _held(config: ViewConfig, cgroups: Cgroups, disks: DiskImages) -> Iterator[str]:
     yield "own processes, mounts, network, IPC, host name and users"
@@ -301,6 +300,8 @@ def _not_held(
         yield "root and user of a sandbox are one account, which may end envd and the gateway"
     elif not config.id_mapped:
         yield "user ids: all sandboxes have the same"
+    if not all(layer.mapped for layer in config.layers):
+        yield "files of /usr belong to nobody in a sandbox: its root cannot change them"
     if not cgroups.can("memory"):
         yield f"memory: one process gets {most_memory >> 20} MiB at most, many may get more"
     if not cgroups.can("cpu"):
@@ -358,7 +359,9 @@ def _view_config(data: Path, template: PreparedTemplate, ids: IdGrant, *, warm: 
     return ViewConfig(
         layers=(
             Layer("/", (str(template.root),), "root"),
-            Layer("/usr", ("/usr",), "usr"),
+            Layer(
+                "/usr", ("/usr",), "usr", mapped=ids.kind is not IdKind.ALL or sandboxes_own_usr()
+            ),
             Layer("/usr/local", (str(template.local),), "local"),
         ),
         shown=tuple(shown),
