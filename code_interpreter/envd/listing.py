@@ -12,7 +12,8 @@ from code_interpreter.envd.entries import Describer
 from code_interpreter.envd.tree import Tree
 
 MOST_ENTRIES = 200_000
-"""Of one answer: as much as fits into memory."""
+MOST_LETTERS = 16 << 20
+"""Of all paths of one answer, which has to fit into memory; those of deep directories are long."""
 
 
 def list_directory(tree: Tree, directory: int, path: str, depth: int) -> list[EntryInfo]:
@@ -20,7 +21,7 @@ def list_directory(tree: Tree, directory: int, path: str, depth: int) -> list[En
 
     Depth first, a directory before what is in it, names in order. Raises OSError.
     """
-    found = []
+    found, letters = [], 0
     describer = Describer(tree)
     levels = [_Level(tree, os.dup(directory), path)]
     try:
@@ -30,10 +31,10 @@ def list_directory(tree: Tree, directory: int, path: str, depth: int) -> list[En
                 levels.pop().close()
                 continue
             found.append(entry)
-            if len(found) > MOST_ENTRIES:
-                raise OSError(
-                    errno.EINVAL, f"More than {MOST_ENTRIES} entries; list fewer levels", path
-                )
+            letters += len(entry.path)
+            if len(found) > MOST_ENTRIES or letters > MOST_LETTERS:
+                most = f"{MOST_ENTRIES} entries, or {MOST_LETTERS} letters of their paths"
+                raise OSError(errno.EINVAL, f"More than {most}; list fewer levels", path)
             if len(levels) < depth and _is_directory(entry):
                 levels += levels[-1].enter()
     finally:

@@ -63,4 +63,6 @@ def _descriptors() -> frozenset[str]:
             names.append(os.readlink(f"/proc/self/fd/{name}"))
         except FileNotFoundError:
             continue  # that of the listing itself
+        except OSError:  # a directory deeper than a path may be long
+            names.append(name)
     return frozenset(names)

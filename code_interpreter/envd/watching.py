@@ -41,6 +41,10 @@ _TYPES = (
     (flags.MOVED_FROM, EventType.RENAME),
     (flags.ATTRIB, EventType.CHMOD),
 )
+_OWN_SETTINGS = {
+    "max_user_watches": "max_inotify_watches",
+    "max_user_instances": "max_inotify_instances",
+}
 _NEW = flags.CREATE | flags.MOVED_TO
 _OLD = flags.DELETE | flags.MOVED_FROM
 
@@ -206,16 +210,28 @@ class Watch:
                 continue  # it was deleted
 
     def _enter(self, path: str) -> None:
+        """A new directory, and all below it: what is moved here may be deep."""
+        levels = [self._meet(path)]
+        while levels:
+            below = next(levels[-1], None)
+            if below is None:
+                levels.pop()
+            else:
+                levels.append(self._meet(below))
+
+    def _meet(self, path: str) -> Iterator[str]:
+        """Watch a new directory, and tell what is in it; its directories, to be met at once."""
         descriptor = self._follow(path)
         if descriptor is None:
             return
         for entry in self._look_into(path):
+            name = os.path.join(path, entry.name)
             self._known[descriptor, entry.name] = self._taken + len(self._queue)
-            self._note(os.path.join(path, entry.name), EventType.CREATE)
+            self._note(name, EventType.CREATE)
             if entry.is_directory:
-                self._enter(os.path.join(path, entry.name))
+                yield name
             elif entry.has_content:
-                self._note(os.path.join(path, entry.name), EventType.WRITE)
+                self._note(name, EventType.WRITE)
 
     def _is_known(self, event: Event) -> bool:
         """Whether it tells of something that was found by looking, and was told."""
@@ -292,9 +308,10 @@ def _make_inotify() -> INotify:
 
 def _refusal(setting: str, what: str) -> WatchRefused:
     limit = Path("/proc/sys/fs/inotify", setting).read_text().strip()
+    own = Path("/proc/sys/user", _OWN_SETTINGS[setting]).read_text().strip()
     return WatchRefused(
-        f"no more {what} can be watched: the sandboxes of this host share {limit} of them; "
-        f"raise fs.inotify.{setting} on the host, or stop other watchers"
+        f"no more {what} can be watched: a sandbox may have {own} of them, and all sandboxes of "
+        f"this host share {limit}; stop other watchers, or raise fs.inotify.{setting} on the host"
     )
 
 

@@ -21,7 +21,9 @@ from code_interpreter.protocol.boxes import (
 NEW_ROOT = "/mnt"
 STATE_DIRECTORY = "/run/code-interpreter"
 CONTROL_GROUPS = f"{STATE_DIRECTORY}/cgroup"
-MOST_INOTIFY_INSTANCES = "64"
+MOST_TERMINALS = 256
+MOST_SHARED = {"max_inotify_instances": 64, "max_inotify_watches": 131_072}
+"""Of one box: the machine has one supply of them for all (user_namespaces(7))."""
 NAMESPACES = (
     syscalls.CLONE_NEWUSER
     | syscalls.CLONE_NEWNS
@@ -214,8 +216,9 @@ def _mount_proc_and_sys() -> None:
     quiet = _QUIET | syscalls.MS_NOEXEC
     syscalls.mount("proc", f"{NEW_ROOT}/proc", "proc", quiet)
     syscalls.mount("sysfs", f"{NEW_ROOT}/sys", "sysfs", quiet | syscalls.MS_RDONLY)
-    with contextlib.suppress(OSError):  # one box may not take what all boxes share
-        Path(f"{NEW_ROOT}/proc/sys/user/max_inotify_instances").write_text(MOST_INOTIFY_INSTANCES)
+    for name, most in MOST_SHARED.items():
+        with contextlib.suppress(OSError):
+            Path(f"{NEW_ROOT}/proc/sys/user/{name}").write_text(str(most))
     # User code may listen on any port and ping, though it holds no right over the network.
     for name, value in (
         ("ip_unprivileged_port_start", "0"),
@@ -239,7 +242,7 @@ def _mount_devices(*, single_id: bool, shared_memory: int | None) -> None:
         f"{devices}/pts",
         "devpts",
         syscalls.MS_NOSUID | syscalls.MS_NOEXEC,
-        f"newinstance,ptmxmode=0666,mode=620{terminal_group}",
+        f"newinstance,ptmxmode=0666,mode=620,max={MOST_TERMINALS}{terminal_group}",
     )
     size = "" if shared_memory is None else f",size={shared_memory}"
     syscalls.mount("shm", f"{devices}/shm", "tmpfs", _QUIET, f"mode=1777{size}")

@@ -29,6 +29,7 @@ from code_interpreter.guest.launch import (
     enter_user_namespace,
     reset_signals,
 )
+from code_interpreter.guest.relief import Relief
 from code_interpreter.guest.rlimits import limit_open_files, limit_process_memory
 from code_interpreter.guest.supervisor import Supervisor
 from code_interpreter.guest.users import ROOT
@@ -67,6 +68,7 @@ class Init:
         self._resting: set[Supervisor] = set()
         self._restarts: list[tuple[float, Supervisor]] = []
         self._kernels: dict[int, str] = {}
+        self._relief = Relief(request.processes)
         self._user_namespace: int | None = None
         self._selector = selectors.DefaultSelector()
 
@@ -122,15 +124,18 @@ class Init:
         register(self._kernel_side, selectors.EVENT_READ, self._kernel_request)
 
     def _turn(self) -> None:
-        timeout = None
-        if self._restarts:
-            timeout = max(0.0, self._restarts[0][0] - time.monotonic())
+        due = [moment for moment, _ in self._restarts[:1]]
+        if self._relief.due is not None:
+            due.append(self._relief.due)
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
         for key, _ in self._selector.select(timeout):
             key.data(key.fileobj)
         self._reap()
         now = time.monotonic()
         while self._restarts and self._restarts[0][0] <= now:
             self._start(self._restarts.pop(0)[1])
+        if self._relief.due is not None and self._relief.due <= now:
+            self._note_relief(self._relief.look(self._spared()))
 
     def _woken(self, end: socket.socket) -> None:
         end.recv(4096)
@@ -230,6 +235,14 @@ class Init:
                     "peak_memory_bytes": usage.ru_maxrss * 1024,
                 }
             )
+            self._note_relief(self._relief.kernel_ended(pid, self._spared()))
+
+    def _spared(self) -> set[int]:
+        return {*self._supervisors, *self._kernels}
+
+    def _note_relief(self, ended: int) -> None:
+        if ended:
+            print(f"init: ended {ended} processes left behind", file=sys.stderr, flush=True)
 
     def _rest(self, supervisor: Supervisor) -> None:
         """Nobody needs it, now or yet; the next connection starts it."""

@@ -157,7 +157,7 @@ class _Reader(Generic[_Head]):
         """Pieces of the target or of the reason phrase."""
         self._head_bytes = 0
         self._waited_bytes = 0
-        """Of a head that came in several feeds, without those of the first."""
+        """Of feeds in a row that completed nothing: a head, trailers, a chunk's size."""
         self._events: list[_Head | Body | End] = []
         self._pieces: list[bytes] = []
         self._broken: Malformed | None = None
@@ -199,11 +199,19 @@ class _Reader(Generic[_Head]):
     def _fail(self, reason: str, status: int = 400) -> None:
         self._broken = self._broken or Malformed(reason, status)
 
+    def _count(self, data: bytes, *, was_mid_head: bool) -> None:
+        """What completes nothing is kept by the parser; the first feed of a head is not counted."""
+        if self._events or self._pieces:
+            self._waited_bytes = 0
+        elif was_mid_head == self.mid_head:
+            self._waited_bytes += len(data)
+        self._check_size()
+
     def _check_size(self) -> None:
         size = max(self._head_bytes, self._waited_bytes)
         if size > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
             most = f"{MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers"
-            self._fail(f"the head is larger than {most}", 431)
+            self._fail(f"the head, or what follows the body, is larger than {most}", 431)
 
     def _framing(self) -> Framing:
         """That of a message whose headers are read; NONE may still mean "until close"."""
@@ -252,9 +260,7 @@ class RequestReader(_Reader[RequestHead]):
             return []
         was_mid_head = self.mid_head
         self._parse(data)
-        if was_mid_head and self.mid_head:
-            self._waited_bytes += len(data)
-        self._check_size()
+        self._count(data, was_mid_head=was_mid_head)
         return [*self._take_events()]
 
     def end(self) -> None:
@@ -364,9 +370,7 @@ class ResponseReader(_Reader[ResponseHead]):
             self.reusable = False
             if not self._ended:
                 self._fail(f"not a valid HTTP/1.1 response: {error}", 502)
-        if was_mid_head and self.mid_head:
-            self._waited_bytes += len(data)
-        self._check_size()
+        self._count(data, was_mid_head=was_mid_head)
         if self._broken is not None:
             raise self._broken
         return [*self._take_events()]

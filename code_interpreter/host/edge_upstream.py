@@ -285,11 +285,25 @@ async def _ask_for_port(path: Path, port: int) -> socket.socket:
         await loop.sock_sendall(asker, b"%d\n" % port)
         await _readable(asker)
         answer, descriptors, _, _ = socket.recv_fds(asker, 1, 1)
-    if answer == b"-":
-        raise PortClosed
-    if answer != b"+" or not descriptors:
-        raise ConnectionError("the sandbox closed the connection")
-    connection = socket.socket(fileno=descriptors[0])
+    with contextlib.ExitStack() as unwanted:
+        for descriptor in descriptors:
+            unwanted.callback(os.close, descriptor)
+        if answer == b"-":
+            raise PortClosed
+        if answer != b"+" or not descriptors:
+            raise ConnectionError("the sandbox closed the connection")
+        connection = _as_connection(descriptors[0])
+        unwanted.pop_all()
+    return connection
+
+
+def _as_connection(descriptor: int) -> socket.socket:
+    """What the sandbox has passed, which may be anything. Raises OSError; then it is not taken."""
+    connection = socket.socket(fileno=descriptor)
+    streams = connection.type == socket.SOCK_STREAM
+    if not streams or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        connection.detach()
+        raise ConnectionError("the sandbox passed something that is no connection")
     connection.setblocking(False)
     return connection
 

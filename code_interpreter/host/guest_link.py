@@ -19,6 +19,8 @@ DEFAULT_USER = "user"
 MOST_BYTES = 1 << 20
 """Of an answer."""
 _CHUNK = 1 << 16
+_MOST_HEADS = 4
+"""Of one answer: more than one say that another comes (status 1xx)."""
 
 
 class GuestUnreachable(Exception):
@@ -88,7 +90,10 @@ class GuestLink:
         """What envd measures in the box: see ``GET /metrics`` of envd."""
         headers = {"X-Access-Token": access_token}
         content = await self._request("GET", ENVD_SOCKET, "/metrics", headers=headers)
-        answer = json.loads(content)
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise GuestUnreachable(f"envd's metrics are no JSON: {error}") from error
         if not isinstance(answer, dict):
             raise GuestUnreachable("envd's metrics are not an object")
         return answer
@@ -134,18 +139,19 @@ async def _exchange(path: Path, head: h11.Request, content: bytes) -> tuple[int,
 
 
 async def _answer(reader: asyncio.StreamReader, protocol: h11.Connection) -> tuple[int, bytes]:
-    status, body = 0, bytearray()
-    while len(body) <= MOST_BYTES:
+    status, heads, body = 0, 0, bytearray()
+    while len(body) <= MOST_BYTES and heads <= _MOST_HEADS:
         event = protocol.next_event()
         if event is h11.NEED_DATA:
             protocol.receive_data(await reader.read(_CHUNK))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
+        elif isinstance(event, (h11.Response, h11.InformationalResponse)):
+            status, heads = event.status_code, heads + 1
         elif isinstance(event, h11.Data):
             body += event.data
         elif isinstance(event, h11.EndOfMessage):
             return status, bytes(body)
-    raise h11.RemoteProtocolError(f"the answer has more than {MOST_BYTES} bytes")
+    most = f"{MOST_BYTES} bytes or {_MOST_HEADS} heads"
+    raise h11.RemoteProtocolError(f"the answer has more than {most}")
 
 
 async def _all(requests: Iterable[Coroutine[Any, Any, object]]) -> None:

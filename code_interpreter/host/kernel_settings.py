@@ -10,9 +10,10 @@ from pathlib import Path
 
 LEAST = {
     "fs/inotify/max_user_instances": 32768,
-    "fs/inotify/max_user_watches": 1048576,
+    "fs/inotify/max_user_watches": 1 << 24,
     "fs/file-max": 1 << 32,
     "kernel/pid_max": 4194304,
+    "kernel/pty/max": 1 << 20,
 }
 """Name under /proc/sys → what it should be at least. Memory of files and processes counts
 towards each sandbox's memory limit, so a large number gives nothing away."""

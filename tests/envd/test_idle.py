@@ -15,6 +15,7 @@ import pytest
 from e2b import Sandbox
 
 from code_interpreter import Sandbox as OurSandbox
+from code_interpreter.envd import server
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.guest.init import IDLE_SECONDS
 from code_interpreter.host.runtimes.namespaces import box_name
@@ -22,6 +23,8 @@ from tests.envd.supervisors import processes
 from tests.service import Service
 
 DEADLINE = 20.0
+DEPTH = 400
+"""Levels of directories with names of 250 letters: far deeper than a path may be long."""
 
 
 class Short:
@@ -147,3 +150,19 @@ def test_a_fresh_sandbox_has_none_until_it_is_needed(service: Service) -> None:
         output = box.commands.run("echo $KEPT $E2B_SANDBOX_ID").stdout
         assert output.split() == ["yes", box.sandbox_id]
         assert len(processes(box.sandbox_id)) == 3
+
+
+def test_a_directory_deeper_than_any_path_is_no_end(tmp_path: Path) -> None:
+    """Of which user code can make some, and envd has it open while it lists or removes it."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(DEPTH):
+        os.mkdir("x" * 250, dir_fd=descriptor)
+        below = os.open("x" * 250, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    with pytest.raises(OSError, match="too long"):
+        Path(f"/proc/self/fd/{descriptor}").readlink()
+    before = server._descriptors()
+    assert str(descriptor) in before
+    os.close(descriptor)
+    assert server._descriptors() != before

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +63,8 @@ class World:
         return found == {"secret": SECRET, "deep": False, "deep/secret": SECRET}
 
     def close(self) -> None:
+        for path in self.home.iterdir():  # of any depth
+            self.files.remove(str(path))
         shutil.rmtree(self.top)
 
 
@@ -218,6 +220,37 @@ def test_no_way_to_the_supervisors(world: World) -> None:
     with pytest.raises(PermissionError):
         world.write(f"{world.home}/new", "x")
     assert world.is_unharmed()
+
+
+def _make_deep(top: Path, name: str, levels: int) -> None:
+    above = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=above)
+        below = os.open(name, os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    os.close(above)
+
+
+def test_directories_deeper_than_any_path(world: World) -> None:
+    """What is told of them is bounded, and they can be removed."""
+    _make_deep(world.home, "x" * 250, 400)
+    assert len(world.files.list(str(world.home), 300)) == 300
+    with pytest.raises(OSError, match="list fewer levels"):
+        world.files.list(str(world.home), 400)
+    world.files.watch(str(world.home), True)._inotify.close()
+    world.files.remove(f"{world.home}/{'x' * 250}")
+    assert world.files.list(str(world.home), 400) == []
+
+
+def test_a_deep_directory_is_moved_into_a_watched_one(world: World) -> None:
+    (world.home / "watched").mkdir()
+    watch = world.files.watch(f"{world.home}/watched", True)
+    with closing(watch._inotify):
+        _make_deep(world.top, "d", 1500)
+        (world.top / "d").rename(world.home / "watched/d")
+        changes = watch.drain()
+    assert [change.name.count("/") for change in changes] == list(range(1500))
 
 
 SWAPPER = """

@@ -380,3 +380,52 @@ def test_switching_protocols() -> None:
 def test_a_response_that_cannot_be_passed_on(data: bytes) -> None:
     with pytest.raises(Malformed):
         respond(data)
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "value of a trailer": (b"0\r\nX: ", b"a" * 5000),
+    "name of a trailer": (b"0\r\n", b"a" * 5000),
+    "trailers": (b"0\r\n", b"X: a\r\n" * 1000),
+    "extension of a chunk": (b"5;", b"a" * 5000),
+    "size of a chunk": (b"", b"0" * 5000),
+}
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(("beginning", "more"), ENDLESS.values(), ids=ENDLESS.keys())
+def test_what_is_around_a_body_is_bounded(beginning: bytes, more: bytes) -> None:
+    """The parser keeps what completes nothing, and nobody else counts it."""
+    reader = RequestReader()
+    reader.feed(POST + CHUNKED + beginning)
+    response = ResponseReader(to_head=False)
+    response.feed(b"HTTP/1.1 200 OK\r\n" + CHUNKED + beginning)
+    for _ in range(MAX_HEAD_BYTES // len(more) + 1):
+        assert reader.failure is None
+        reader.feed(more)
+    assert reader.failure is not None
+    assert reader.failure.status == 431
+    with pytest.raises(Malformed, match="larger"):
+        _feed_all(response, [more] * (MAX_HEAD_BYTES // len(more) + 1))
+
+
+def _feed_all(reader: ResponseReader, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        reader.feed(piece)
+
+
+def test_bodies_in_small_chunks_may_be_long() -> None:
+    reader = RequestReader()
+    reader.feed(POST + CHUNKED)
+    for _ in range(20_000):
+        assert len(reader.feed(b"1;extension=of-some-length\r\nx\r\n")) == 1
+    assert reader.feed(b"0\r\nX-Trailer: t\r\n\r\n") == [End.END]
+    assert reader.failure is None
+
+
+@pytest.mark.security
+def test_empty_lines_before_a_request_are_bounded() -> None:
+    reader = RequestReader()
+    for _ in range(MAX_HEAD_BYTES // 4096 + 1):
+        reader.feed(b"\r\n" * 2048)
+    assert reader.failure is not None

@@ -121,5 +121,7 @@ async def _measure(record: Record) -> control.SandboxMetric | None:
             disk_used=int(seen["disk_used"]),
             disk_total=int(seen["disk_total"]),
         )
-    except (GuestUnreachable, TimeoutError, KeyError, TypeError, ValueError):
+    except (GuestUnreachable, TimeoutError):
+        return None
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):  # no such measures
         return None
