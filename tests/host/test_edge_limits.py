@@ -120,7 +120,7 @@ async def test_many_slow_clients_do_not_slow_others(world: World) -> None:
     started = loop.time()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.port}") as client:
         assert (await client.get("/x")).status_code == 200
-    assert loop.time() - started < 1
+    assert loop.time() - started < 5
     for _, writer in slow:
         writer.close()
 
