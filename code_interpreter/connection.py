@@ -156,7 +156,7 @@ class Connection:
         websocket.__enter__()  # its with block ends where `_read` does
         try:
             links.check_subprotocol(websocket.subprotocol)
-            links.keep_alive(websocket.socket)
+            links.prepare(websocket.socket)
         except BaseException:
             websocket.close()
             raise

@@ -144,7 +144,7 @@ class AsyncConnection:
         try:
             links.check_subprotocol(websocket.subprotocol)
             tcp: socket.socket = websocket.transport.get_extra_info("socket")
-            links.keep_alive(tcp)
+            links.prepare(tcp)
         except BaseException:
             websocket.transport.abort()
             raise

@@ -18,7 +18,7 @@ import zmq
 
 from code_interpreter.gateway.message import BadMessage, Codec, KernelMessage
 
-TURN_SECONDS = 0.004
+TURN_SECONDS = 0.001
 """Time after which a busy kernel lets the others have their turn."""
 
 Receive = Callable[[str, KernelMessage], None]

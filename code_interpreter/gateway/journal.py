@@ -74,7 +74,7 @@ class Journal:
         self.size += entry.size
         self.last_seq = event.seq
         if self._recent_bytes > HARD_BYTES:
-            self._move_down_to(MEMORY_BYTES)
+            self._move_down_to(HARD_BYTES)  # a little each time: others wait meanwhile
         elif self._recent_bytes > MEMORY_BYTES and self._moving is None:
             loop = asyncio.get_running_loop()
             self._moving = loop.call_later(LEISURE_SECONDS, self._move_at_leisure)

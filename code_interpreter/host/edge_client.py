@@ -37,13 +37,16 @@ HALF_CLOSED_SECONDS = 60.0
 MAX_WAITING_REQUESTS = 16
 MAX_UNSENT_BYTES = 256 * 1024
 
-_KEEPALIVE = {
+_OPTIONS = {
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY): 1,
+    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT): 128 * 1024,
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 60,
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 15,
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 4,
 }
-"""A client whose machine is gone is noticed after two minutes."""
+"""A client whose machine is gone is noticed after two minutes; and of what one cell prints, no
+more waits here than the network takes, so that what another says is not queued behind megabytes."""
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
 _log = logging.getLogger(__name__)
 
@@ -76,8 +79,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for option, value in _KEEPALIVE.items():
+        for option, value in _OPTIONS.items():
             connection.setsockopt(*option, value)
         self._deadline = time.monotonic() + SILENT_SECONDS
         self.peer = str((transport.get_extra_info("peername") or [""])[0])

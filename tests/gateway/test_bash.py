@@ -89,6 +89,20 @@ async def test_exit_ends_the_kernel_and_says_so(shared: World) -> None:
     assert (await shared.run("echo $x-", language="bash")).stdout == "-\n"
 
 
+async def test_the_end_of_bash_is_seen_whatever_it_leaves_behind(shared: World) -> None:
+    outcome = await shared.run("sleep 60 & exit 5", language="bash", deadline=20)
+    assert (outcome.end.status, outcome.end.exit_code) == (ExecutionStatus.LOST, 5)
+    end = (await shared.run("sleep 60 & kill -9 $$", language="bash", deadline=20)).end
+    assert (end.status, end.cause, end.signal) == (ExecutionStatus.LOST, Cause.SIGNAL, 9)
+
+
+async def test_tracing_shows_the_cell_alone(shared: World) -> None:
+    assert (await shared.run("set -x; echo a", language="bash")).stderr == "++ echo a\n"
+    assert (await shared.run("f() { true; }; f", language="bash")).stderr == "++ f\n++ true\n"
+    await shared.run("set +x", language="bash")
+    assert (await shared.run("echo a", language="bash")).stderr == ""
+
+
 async def test_variables(shared: World) -> None:
     read = 'printf "[%s]" "$OF_CELL" "$OF_SANDBOX"; env | grep -c OF_'
     hostile = 'it\'s\n"$(exit 9)"`exit 9`\\'

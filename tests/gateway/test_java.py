@@ -69,3 +69,9 @@ async def test_variables_are_properties(shared: World) -> None:
     outcome = await shared.run(check, language="java", env_vars={"OF_CELL": value})
     assert outcome.text == f'"{len(value)}it\'s"'
     assert (await shared.run(read, language="java")).text == "null"
+
+
+async def test_exit_ends_the_kernel_and_says_so(shared: World) -> None:
+    outcome = await shared.run("System.exit(3);", language="java")
+    assert outcome.end.status is ExecutionStatus.LOST
+    assert "ended its JVM" in outcome.stderr

@@ -37,6 +37,8 @@ class BashKernel(ChildKernel):
         self._ended: asyncio.Future[int] | None = None
         loop = asyncio.get_running_loop()
         loop.add_reader(self._bash.status, self._status_came)
+        self._process = os.pidfd_open(self._bash.process.pid)
+        loop.add_reader(self._process, self._bash_is_gone)  # programs may keep ``status`` open
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         super().start()
 
@@ -83,7 +85,9 @@ class BashKernel(ChildKernel):
         self.output.drain()
         self._bash.close()
         code = self._bash.process.returncode
-        os._exit(code if code is not None and code >= 0 else 1)
+        if code is not None and code < 0:
+            _end_by(-code)
+        os._exit(1 if code is None else code)
 
     def _interrupt(self) -> None:
         """bash got the signal too, and drops the whole line, the report of the status included."""
@@ -104,3 +108,9 @@ class BashKernel(ChildKernel):
         stat = Path(f"/proc/{self._bash.process.pid}/stat").read_text()
         fields = stat.rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / _TICKS
+
+
+def _end_by(number: int) -> None:
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 _PRELUDE = Path(__file__).with_name("prelude.sh")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_AFTER = "{{ __cell_status={status}; __cell_x=${{-//[!x]/}}; set +x; }} 2>/dev/null"
+"""``set -x`` is for what cells do."""
 INTERRUPTED = 130
 """The exit status of a command that was interrupted, as shells have it."""
 
@@ -53,8 +55,8 @@ class Bash:
         steps = [
             f"IFS= read -r -d '' __cell <{self._cell}",
             "__cell_give $__cell_status",
-            'eval "$__cell" </dev/null',
-            "__cell_status=$?",
+            'eval "${__cell_x:+set -x;}$__cell" </dev/null',
+            _AFTER.format(status="$?"),
         ]
         if variables:
             steps.insert(0, f"__cell_set {self._write('variables', variables)}")
@@ -62,7 +64,7 @@ class Bash:
 
     def report(self) -> None:
         """After an interrupt, which made bash forget to tell: have it tell now."""
-        self._say(f"__cell_status={INTERRUPTED}; {self._report(True)}")
+        self._say(f"{_AFTER.format(status=INTERRUPTED)}; {self._report(True)}")
 
     def set_variables(self, variables: Mapping[str, str], gone: list[str]) -> None:
         """Set some and remove others, for good."""

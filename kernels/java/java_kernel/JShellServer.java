@@ -30,6 +30,11 @@ public class JShellServer {
     private JShellServer(PrintStream told) {
         this.told = told;
         this.shell = JShell.builder().out(System.out).err(System.err).build();
+        shell.onShutdown(ended -> {
+            System.err.println("The cell has ended its JVM");
+            System.err.flush();
+            Runtime.getRuntime().halt(1);
+        });
         for (String name : List.of(
                 "java.io.*", "java.math.*", "java.net.*", "java.nio.file.*", "java.util.*",
                 "java.util.concurrent.*", "java.util.function.*", "java.util.regex.*",

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+from ipykernel.jsonutil import json_clean
 from ipykernel.kernelbase import Kernel
 from IPython.core.error import StdinNotImplementedError
 from tornado.ioloop import IOLoop
@@ -28,6 +29,8 @@ from sandbox_kernel.streams import Output, Stream
 
 REQUEST = "code_interpreter_request"
 REPLY = "code_interpreter_reply"
+_LOOK_UP = 20
+"""Milliseconds after which who waits for an answer sees whether its cell still runs."""
 
 
 class LeanKernel(Kernel):
@@ -46,6 +49,9 @@ class LeanKernel(Kernel):
         self.environment = Environment()
         self._output_parent: dict[str, Any] = {}
         self._interrupted_early = False
+        self._cell: dict[str, Any] | None = None
+        """The request of the cell that runs."""
+        self._asking = threading.Lock()
         self.operations: dict[str, Callable[..., Any]] = {}
         """What the gateway may ask for on the control channel, also while a cell runs."""
         self.control_handlers[REQUEST] = self._operate
@@ -85,8 +91,14 @@ class LeanKernel(Kernel):
     def set_parent(self, ident: Any, parent: dict[str, Any], channel: str = "shell") -> None:
         super().set_parent(ident, parent, channel)
         if channel == "shell" and parent["header"]["msg_type"] == "execute_request":
-            self._output_parent = parent
+            self._output_parent = self._cell = parent
             self._interrupted_early = False
+
+    async def execute_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        try:
+            await super().execute_request(stream, ident, parent)
+        finally:
+            self._cell = None
 
     # --- input ----------------------------------------------------------------------------
 
@@ -97,6 +109,24 @@ class LeanKernel(Kernel):
     def getpass(self, prompt: str = "", stream: Any = None, **options: Any) -> Any:
         with _explained():
             return super().getpass(prompt, stream, **options)
+
+    def _input_request(self, prompt: str, ident: Any, parent: Any, password: bool = False) -> str:
+        """One question at a time, whichever thread asks; it ends with the cell that runs.
+
+        A thread that went on waiting would take the answer to the next question.
+        """
+        with self._asking:
+            cell = self._cell
+            self.output.flush()
+            while self.stdin_socket.poll(0):
+                self.stdin_socket.recv_multipart()
+            question = json_clean({"prompt": prompt, "password": password})
+            self.session.send(self.stdin_socket, "input_request", question, cell or parent, ident)
+            while cell is not None and cell is self._cell:
+                if self.stdin_socket.poll(_LOOK_UP):
+                    answer = self.session.recv(self.stdin_socket)[1]
+                    return str(answer["content"]["value"])
+            raise EOFError("input() was called by a thread, and its cell has ended")
 
     # --- signals --------------------------------------------------------------------------
     # SIGINT is meant for the cell. Outside one it is dropped, but not with SIG_IGN, which

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from ipykernel.ipkernel import IPythonKernel
 
@@ -72,9 +73,10 @@ class SandboxKernel(LeanKernel, IPythonKernel):
         cell_id: str | None = None,
     ) -> dict[str, Any]:
         self._usage = Usage()
+        process = os.getpid()
         try:
             with self.environment.of_cell(cell_meta), self._interruptible():
-                return await super().do_execute(
+                reply: dict[str, Any] = await super().do_execute(
                     code,
                     silent,
                     store_history,
@@ -83,11 +85,15 @@ class SandboxKernel(LeanKernel, IPythonKernel):
                     cell_meta=cell_meta,
                     cell_id=cell_id,
                 )
+            if os.getpid() != process:
+                _end_child(reply)
+            return reply
         except KeyboardInterrupt as interrupt:
             return self._interrupted_outside(interrupt)
         finally:
             self._take_back_streams()
             self._update_widgets()
+            self.output.keep_descriptors()
             self.output.drain()
 
     def _interrupted_outside(self, interrupt: KeyboardInterrupt) -> dict[str, Any]:
@@ -112,10 +118,19 @@ class SandboxKernel(LeanKernel, IPythonKernel):
 
     def _take_back_streams(self) -> None:
         """A cell may leave its own objects in ``sys.stdout``; the next one starts afresh."""
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        for name in ("stdout", "stderr"):
+            with contextlib.suppress(Exception):  # it may even be gone
+                getattr(sys, name).flush()
         sys.stdout, sys.stderr = self._stdout, self._stderr
 
     def cost(self) -> dict[str, Any]:
         return self._usage.cost()
+
+
+def _end_child(reply: dict[str, Any]) -> NoReturn:
+    """A fork that came to the end of its cell: the kernel is its parent."""
+    sys.stdout.flush()
+    if reply["status"] == "ok":
+        os._exit(0)
+    os.write(2, ("\n".join(reply["traceback"]) + "\n").encode("utf-8", "replace"))
+    os._exit(int(reply["evalue"]) if reply["evalue"].isdecimal() else 1)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import subprocess
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 from ipykernel.compiler import XCachingCompiler
-from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQInteractiveShell
+from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQExitAutocall, ZMQInteractiveShell
+from IPython.core import page
+from IPython.display import display
+from traitlets import default
 
 from sandbox_kernel import formatters, pictures
 from sandbox_kernel.drawings import PLOTLY_MIME, from_plotly_bundle
 from sandbox_kernel.streams import Stream
 from sandbox_kernel.widgets import VIEW_MIME, ShownWidgets
 
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _NO_MODULE = ""
 """Not a name that `sys.modules` could have."""
 
@@ -63,8 +69,24 @@ class SandboxCompiler(XCachingCompiler):
         return name
 
 
+class Exit(ZMQExitAutocall):
+    """``exit`` and ``quit`` end the cell, as `sys.exit` does, and not the kernel."""
+
+    def __call__(self, *code: object) -> None:  # type: ignore[override]
+        raise SystemExit(*code)
+
+
 class SandboxShell(ZMQInteractiveShell):
     display_pub_class = SandboxDisplayPublisher
+
+    @default("exiter")
+    def _default_exiter(self) -> Exit:
+        return Exit(self)
+
+    def init_hooks(self) -> None:
+        """What ``name?`` says is shown: nobody here has a pager."""
+        super().init_hooks()
+        self.set_hook("show_in_pager", page.as_hook(_show), 0)
 
     def init_display_formatter(self) -> None:
         super().init_display_formatter()
@@ -87,6 +109,7 @@ class SandboxShell(ZMQInteractiveShell):
 
     def init_io(self) -> None:
         super().init_io()
+        warnings.filterwarnings("ignore", "To exit: use")  # who calls sys.exit means it
         pictures.install()
 
     def init_profile_dir(self, profile_dir: Any) -> None:
@@ -101,6 +124,12 @@ class SandboxShell(ZMQInteractiveShell):
         else:
             code = _call_into_stdout(command)
         self.user_ns["_exit_code"] = code
+
+
+def _show(text: str | dict[str, str], start: int = 0, screen_lines: int = 0) -> None:
+    """What would go to a pager."""
+    plain = text["text/plain"] if isinstance(text, dict) else text
+    display({"text/plain": _STYLE.sub("", plain)}, raw=True)  # type: ignore[no-untyped-call]
 
 
 def _call_into_stdout(command: list[str]) -> int:

@@ -8,6 +8,7 @@ belongs to the cell that runs when it is sent, whichever thread wrote it.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import fcntl
 import io
 import os
@@ -66,6 +67,15 @@ class Output:
             self._write_ends.append(write)  # open for good: the pipe never reports its end
             self._pipes[read] = (name, codecs.getincrementaldecoder("utf-8")("replace"))
         threading.Thread(target=self._serve, name="Output", daemon=True).start()
+
+    def keep_descriptors(self) -> None:
+        """A cell that closed descriptor 1 or 2 must not take it from the next one."""
+        for target, end in enumerate(self._write_ends, start=1):
+            try:
+                os.fstat(target)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.dup2(end, target, inheritable=True)
 
     def write(self, name: str, text: str) -> None:
         if self._in_child:
