@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from code_interpreter.envd import departure
 from code_interpreter.envd.answers import answering
 from code_interpreter.envd.archives import Archives
 from code_interpreter.envd.codecs import codecs
+from code_interpreter.envd.composing import Composing
 from code_interpreter.envd.downloads import Downloads
 from code_interpreter.envd.filesystem import Filesystem
 from code_interpreter.envd.filesystem_service import FilesystemService
@@ -36,6 +38,7 @@ LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes of one Connect message, such as one piece of input for a process."""
 _FREE = frozenset({"/health", "/init", "/files"})
 """Paths that need no token, or whose handlers check it, or a signature, themselves."""
+_log = logging.getLogger(__name__)
 _REFUSAL = "the access token is missing or wrong (header X-Access-Token)"
 
 
@@ -66,7 +69,7 @@ def make_app(config: GuestConfig) -> Gate:
 
 def _plain(state: State, tree: Tree) -> Starlette:
     status, downloads, uploads = Status(state), Downloads(state, tree), Uploads(state, tree)
-    archives = Archives(state, tree)
+    archives, composing = Archives(state, tree), Composing(state, tree)
     return Starlette(
         routes=[
             Route("/health", answering(status.health)),
@@ -75,7 +78,7 @@ def _plain(state: State, tree: Tree) -> Starlette:
             Route("/metrics", answering(status.metrics)),
             Route("/files", answering(downloads.get), methods=["GET"]),
             Route("/files", answering(uploads.post), methods=["POST"]),
-            Route("/files/compose", answering(uploads.compose), methods=["POST"]),
+            Route("/files/compose", answering(composing.post), methods=["POST"]),
             Route("/files/archive", answering(archives.get), methods=["GET"]),
             Route("/files/archive", answering(archives.post), methods=["POST"]),
         ]
@@ -105,12 +108,17 @@ class Gate:
             code = 401 if service is None else Code.UNAUTHENTICATED.value
             refusal = JSONResponse({"code": code, "message": _REFUSAL}, 401)
             await refusal(scope, receive, send)
-        elif service is None:
-            await self._plain(scope, receive, send)
-        else:
-            client = departure.Departure(receive)
-            departure.current.set(client)
-            await service(scope, client.receive, send)
+            return
+        try:
+            if service is None:
+                await self._plain(scope, receive, send)
+            else:
+                client = departure.Departure(receive)
+                departure.current.set(client)
+                await service(scope, client.receive, send)
+        except Exception:
+            # It was answered. The server would close the connection, maybe under the next request.
+            _log.exception("a request to %s failed", path)
 
 
 def _token(scope: Scope) -> str | None:

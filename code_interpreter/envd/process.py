@@ -14,11 +14,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from code_interpreter.envd.starter import Child
 from code_interpreter.envd.streams import Inlet, InputRefused, Outlet
 from code_interpreter.guest.awake import AwakeClock, AwakeTimer
 
+KILLED_SECONDS = 0.5
+"""After which a process that a client killed is over, whoever holds its outputs."""
+UNKNOWN_END = "unknown: what started the process was killed before it could tell how it ended"
 MOST_QUEUED = 16
 """Events that wait for a listener before the process has to wait for it."""
 _STATUS = {
@@ -67,7 +71,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """``exit_code`` is -1 for a process that a signal ended."""
+    """``exit_code`` is -1 for a process that a signal ended, or nobody knows what."""
 
     exit_code: int
     exited: bool
@@ -140,8 +144,10 @@ class Process:
         self.ended: Ended | None = None
         self._on_end = on_end
         self._listeners: set[Listener] = set()
-        self._status: int | None = None
+        self._has_exited = False
+        self._was_killed = False
         self._deadline: AwakeTimer | None = None
+        self._end_when_closed: Callable[[], None] | None = None
         self._terminal = outputs.get("pty")
         self._outlets = [
             Outlet(name, descriptor, self._publish, self._outlet_closed)
@@ -180,20 +186,33 @@ class Process:
 
     # --- the end --------------------------------------------------------------------------
 
-    def _exited(self, status: int) -> None:
-        self._status = status
-        self._end_if_over()
+    @property
+    def has_writers(self) -> bool:
+        """Somebody holds its outputs, maybe after its end: they must be read on."""
+        return bool(self._outlets)
+
+    def _exited(self, status: int | None) -> None:
+        self._has_exited = True
+        if status is None and self._was_killed:
+            status = signal.SIGKILL
+        end = partial(self._end, describe_end(status))
+        self._end_when_closed = end
+        if not self._outlets:
+            end()
+        elif self._was_killed:  # with what it started still running, maybe
+            asyncio.get_running_loop().call_later(KILLED_SECONDS, end)
 
     def _outlet_closed(self, outlet: Outlet) -> None:
         self._outlets.remove(outlet)
         self._terminal = None
-        self._end_if_over()
+        if self._end_when_closed is not None and not self._outlets:
+            self._end_when_closed()
 
-    def _end_if_over(self) -> None:
-        """Over is when it has exited and nobody holds its outputs any more."""
-        if self._status is None or self._outlets:
+    def _end(self, ended: Ended) -> None:
+        """It has exited, and nobody holds its outputs any more, or it was killed."""
+        if self.ended is not None:
             return
-        self.ended = describe_end(self._status)
+        self.ended = ended
         if self._deadline is not None:
             self._deadline.cancel()
         if self._inlet is not None:
@@ -201,14 +220,16 @@ class Process:
         for listener in self._listeners:
             listener.put(self.ended)
         self._listeners.clear()
+        self.listener_took_one()  # none holds up who still writes
         self._on_end(self)
 
     # --- what clients do to it ------------------------------------------------------------
 
     def signal(self, number: signal.Signals) -> bool:
         """To the process alone, not to what it started. False if it has exited already."""
-        if self._status is not None:
+        if self._has_exited:
             return False
+        self._was_killed = self._was_killed or number is signal.SIGKILL
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
         return True
@@ -241,8 +262,10 @@ class Process:
             self._inlet.close()
 
 
-def describe_end(status: int) -> Ended:
-    """From a wait(2) status, in the words of Go's ``os.ProcessState``."""
+def describe_end(status: int | None) -> Ended:
+    """From a wait(2) status, in the words of Go's ``os.ProcessState``; None: nobody knows it."""
+    if status is None:
+        return Ended(-1, False, UNKNOWN_END)
     if not os.WIFSIGNALED(status):
         code = os.waitstatus_to_exitcode(status)
         return Ended(code, True, f"exit status {code}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 from e2b.envd.process.process_pb import ProcessConfig, ProcessEvent, ProcessInfo, StartRequest
@@ -10,7 +11,7 @@ from protobuf import Oneof
 from code_interpreter.envd.paths import resolve
 from code_interpreter.envd.process import Command, Ended, Output, Process
 from code_interpreter.guest.users import User
-from code_interpreter.guest.variables import check_variables
+from code_interpreter.guest.variables import LONGEST_STRING, check_variables
 
 DEFAULT_SIZE = (80, 24)
 """Columns and rows of a terminal whose size the client leaves open."""
@@ -25,19 +26,36 @@ def read_command(request: StartRequest, user: User, workdir: str | None) -> Comm
     process = request.process
     if process is None or not process.cmd:
         raise BadCommand("process.cmd is empty; name a program")
-    if any("\0" in text for text in (process.cmd, *process.args)):
-        raise BadCommand("a command and its arguments may not hold a NUL character")
+    for text in (process.cmd, *process.args):
+        _check_argument(text)
     check_variables(process.envs)
+    cwd = process.cwd or workdir or ""
     return Command(
         cmd=process.cmd,
         args=tuple(process.args),
         envs=dict(process.envs),
-        cwd=resolve(process.cwd or workdir or "", user),
+        cwd=resolve(cwd, user) if cwd else _home(user),
         requested_cwd=process.cwd or None,
         tag=request.tag or None,
         stdin=request.stdin if request.has_field("stdin") else True,
         terminal_size=_size(request),
     )
+
+
+def _home(user: User) -> str:
+    """Some accounts, such as ``nobody``, have none; login programs take / then."""
+    home = resolve("", user)
+    return home if os.path.isdir(home) else "/"
+
+
+def _check_argument(text: str) -> None:
+    if "\0" in text:
+        raise BadCommand("a command and its arguments may not hold a NUL character")
+    if (size := len(text.encode())) > LONGEST_STRING:
+        raise BadCommand(
+            f"a command or argument has at most {LONGEST_STRING} bytes, this one {size}, which is "
+            "too long: write it to a file and run that, or send it as input"
+        )
 
 
 def _size(request: StartRequest) -> tuple[int, int] | None:

@@ -84,6 +84,8 @@ class ProcessService(ProcessProtocol):
             process = await self._processes.start(command, user, self._state.environment(user))
         except OSError as error:
             raise _not_started(error, command) from error
+        except ValueError as error:  # a size that no terminal has
+            raise ConnectError(Code.INVALID_ARGUMENT, str(error)) from error
         if (left := ctx.timeout_ms) is not None:
             process.kill_after(left / 1000, self._processes.clock)
         return process
@@ -165,7 +167,7 @@ def _not_started(error: OSError, command: Command) -> ConnectError:
     if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
         return ConnectError(Code.INVALID_ARGUMENT, f"program '{command.cmd}': {reason}")
     if error.errno == errno.E2BIG:
-        reason = "its arguments and variables are too long"
+        reason = "its arguments and variables together are too long: use a file, or its input"
         return ConnectError(Code.INVALID_ARGUMENT, f"'{command.cmd}' cannot be started: {reason}")
     if error.errno == errno.EAGAIN:
         reason = "the sandbox has as many processes and threads as it may have"

@@ -81,7 +81,9 @@ class Processes:
         asyncio.get_running_loop().call_later(self._remembered_seconds, self._forget, process)
 
     def _forget(self, process: Process) -> None:
-        if self._by_pid.get(process.pid) is process:
+        if process.has_writers:  # whom the end of envd would end, too
+            self._forget_later(process)
+        elif self._by_pid.get(process.pid) is process:
             del self._by_pid[process.pid]
 
 

@@ -41,17 +41,21 @@ class Child:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self._has_exited = False
         self._status: int | None = None
-        self._on_exit: Callable[[int], None] | None = None
+        self._on_exit: Callable[[int | None], None] | None = None
 
-    def on_exit(self, call: Callable[[int], None]) -> None:
-        """``call`` is given the wait(2) status, now if it has exited already."""
+    def on_exit(self, call: Callable[[int | None], None]) -> None:
+        """``call`` is given the wait(2) status, now if it has exited already.
+
+        None where nobody knows it, because its spawner was killed before.
+        """
         self._on_exit = call
-        if self._status is not None:
+        if self._has_exited:
             call(self._status)
 
-    def exited(self, status: int) -> None:
-        self._status = status
+    def exited(self, status: int | None) -> None:
+        self._has_exited, self._status = True, status
         if self._on_exit is not None:
             self._on_exit(status)
 
@@ -144,15 +148,15 @@ class _Spawner:
     async def _find(self, wanted: Wanted, since: float) -> Child:
         """What a killed spawner has started.
 
-        Where that is gone it ended with the spawner, whose pid stands for the one that
-        nobody knows.
+        Where that is gone it has ended, with the spawner maybe, whose pid stands for the one
+        that nobody knows.
         """
         deadline, pid = self._loop.time() + SEARCH_SECONDS, None
         while pid is None and self._loop.time() < deadline:
             await asyncio.sleep(_RETRY)
             pid = _orphan(wanted, since, self._children)
         child = Child(self._pid if pid is None else pid)
-        _when_gone(child.pid, partial(child.exited, signal.SIGKILL))
+        _when_gone(child.pid, partial(child.exited, None))
         return child
 
     async def _send(self, message: bytes, descriptors: list[int]) -> None:
@@ -221,8 +225,7 @@ class _Spawner:
             if not answer.done():
                 answer.set_exception(_Interrupted() if number == self._taken else _lost())
         for child in self._children.values():
-            # Nobody will learn how it ends; most likely as the spawner did.
-            _when_gone(child.pid, partial(child.exited, signal.SIGKILL))
+            _when_gone(child.pid, partial(child.exited, None))  # nobody will learn how it ends
 
 
 def _look(answer: asyncio.Future[Child]) -> None:

@@ -1,20 +1,18 @@
-"""``POST /files`` and ``POST /files/compose``: contents of files, with flat memory."""
+"""``POST /files``: contents of files, with flat memory."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from code_interpreter.envd.access import user_with_token, user_with_token_or_signature
+from code_interpreter.envd.access import user_with_token_or_signature
 from code_interpreter.envd.answers import Refused
 from code_interpreter.envd.codings import decoded
 from code_interpreter.envd.metadata import metadata_of_headers, replace_metadata
@@ -28,15 +26,6 @@ GATHERED = 1024 * 1024
 """Bytes that are written at a time."""
 _MOST_PIECES = 512
 """Of these bytes; writev(2) takes 1024."""
-_MOST_JSON = 1024 * 1024
-
-
-class ComposeBody(BaseModel):
-    """Body of ``POST /files/compose``."""
-
-    source_paths: list[str]
-    destination: str
-    username: str | None = None
 
 
 class Uploads:
@@ -100,61 +89,12 @@ class Uploads:
             await asyncio.to_thread(replace_metadata, descriptor, metadata)
         finally:
             os.close(descriptor)
-        return _written(path) | ({"metadata": metadata} if metadata else {})
-
-    async def compose(self, request: Request) -> Response:
-        """Put files together into one, and remove them."""
-        user = user_with_token(self._state, request)
-        body = await _json(request)
-        if body.username:
-            user = self._state.user(body.username)
-        sources = [resolve(path, user) for path in body.source_paths]
-        destination = resolve(body.destination, user)
-        await asyncio.to_thread(self._compose, sources, destination, user)
-        return JSONResponse(_written(destination))
-
-    def _compose(self, sources: list[str], destination: str, user: User) -> None:
-        # The destination may be one of the sources.
-        unfinished = f"{os.path.dirname(destination)}/.{secrets.token_hex(8)}.unfinished"
-        opened: list[int] = []
-        try:
-            for source in sources:
-                opened.append(self._tree.open_to_read(source))
-            opened.append(self._tree.open_to_write(unfinished, user))
-            for descriptor in opened[:-1]:
-                _copy(descriptor, opened[-1], destination)
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
-        with self._tree.parent(destination) as (above, name):
-            os.replace(os.path.basename(unfinished), name, src_dir_fd=above, dst_dir_fd=above)
-        for source in dict.fromkeys(sources):
-            if source != destination:
-                with self._tree.parent(source) as (above, name):
-                    os.unlink(name, dir_fd=above)
+        return written(path) | ({"metadata": metadata} if metadata else {})
 
 
-def _written(path: str) -> dict[str, Any]:
+def written(path: str) -> dict[str, Any]:
+    """How the answer describes a file."""
     return {"path": path, "name": os.path.basename(path), "type": "file"}
-
-
-async def _json(request: Request) -> ComposeBody:
-    content = b""
-    async for piece in request.stream():
-        content += piece
-        if len(content) > _MOST_JSON:
-            raise Refused(413, f"the body has more than {_MOST_JSON} bytes")
-    try:
-        body = ComposeBody.model_validate_json(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise Refused(
-            400, f"expected {{source_paths: [path], destination: path}}: {where}: {fault['msg']}"
-        ) from error
-    if not body.source_paths:
-        raise Refused(400, "source_paths is empty; name the files to put together")
-    return body
 
 
 async def _write(descriptor: int, pieces: AsyncIterator[bytes], path: str) -> None:
@@ -186,7 +126,7 @@ class _Writer:
     async def write(self, pieces: list[bytes]) -> None:
         """Returns when those before them are written. Raises OSError of either."""
         await self.done()
-        work = asyncio.to_thread(_write_all, self._descriptor, pieces, self._path)
+        work = asyncio.to_thread(write_all, self._descriptor, pieces, self._path)
         self._work = asyncio.create_task(work)
 
     async def done(self) -> None:
@@ -208,7 +148,8 @@ class _Writer:
             raise cancelled
 
 
-def _write_all(descriptor: int, pieces: Sequence[bytes], path: str) -> None:
+def write_all(descriptor: int, pieces: Sequence[bytes], path: str) -> None:
+    """Blocks. Raises OSError with ``path``."""
     rest = deque(memoryview(piece) for piece in pieces)
     try:
         while rest:
@@ -219,8 +160,3 @@ def _write_all(descriptor: int, pieces: Sequence[bytes], path: str) -> None:
                 rest[0] = rest[0][written:]
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
-
-
-def _copy(source: int, target: int, path: str) -> None:
-    while piece := os.read(source, GATHERED):
-        _write_all(target, [piece], path)

@@ -41,10 +41,6 @@ _TYPES = (
     (flags.MOVED_FROM, EventType.RENAME),
     (flags.ATTRIB, EventType.CHMOD),
 )
-_OWN_SETTINGS = {
-    "max_user_watches": "max_inotify_watches",
-    "max_user_instances": "max_inotify_instances",
-}
 _NEW = flags.CREATE | flags.MOVED_TO
 _OLD = flags.DELETE | flags.MOVED_FROM
 
@@ -307,12 +303,22 @@ def _make_inotify() -> INotify:
 
 
 def _refusal(setting: str, what: str) -> WatchRefused:
-    limit = Path("/proc/sys/fs/inotify", setting).read_text().strip()
-    own = Path("/proc/sys/user", _OWN_SETTINGS[setting]).read_text().strip()
+    """One sandbox has a share of what the machine's users have; one of the two is used up."""
+    name = setting.replace("max_user_", "max_inotify_")
+    own, all_have = _number("/proc/sys/user", name), _number("/proc/sys/fs/inotify", setting)
+    if own < all_have:
+        return WatchRefused(
+            f"no more {what} can be watched: this sandbox has {own} for its watchers and "
+            "programs together; stop other watchers"
+        )
     return WatchRefused(
-        f"no more {what} can be watched: a sandbox may have {own} of them, and all sandboxes of "
-        f"this host share {limit}; stop other watchers, or raise fs.inotify.{setting} on the host"
+        f"no more {what} can be watched: the sandboxes of this host share {all_have} of them; "
+        f"raise fs.inotify.{setting} on the host, or stop other watchers"
     )
+
+
+def _number(directory: str, name: str) -> int:
+    return int(Path(directory, name).read_text())
 
 
 def _has_content(entry: os.DirEntry[str]) -> bool:

@@ -22,7 +22,7 @@ NEW_ROOT = "/mnt"
 STATE_DIRECTORY = "/run/code-interpreter"
 CONTROL_GROUPS = f"{STATE_DIRECTORY}/cgroup"
 MOST_TERMINALS = 256
-MOST_SHARED = {"max_inotify_instances": 64, "max_inotify_watches": 131_072}
+MOST_SHARED = {"max_inotify_instances": 256, "max_inotify_watches": 131_072}
 """Of one box: the machine has one supply of them for all (user_namespaces(7))."""
 NAMESPACES = (
     syscalls.CLONE_NEWUSER

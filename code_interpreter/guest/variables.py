@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+LONGEST_STRING = 32 * 4096 - 1
+"""Bytes of one argument, or of a variable with its name and ``=``: MAX_ARG_STRLEN of Linux."""
+
 
 class BadVariables(ValueError):
     """The kernel cannot pass such a variable on; the message names it."""
@@ -18,3 +21,8 @@ def check_variables(variables: Mapping[str, str]) -> None:
             )
         if "\0" in value:
             raise BadVariables(f"the value of '{name[:80]}' holds a NUL character")
+        if (size := len(f"{name}={value}".encode(errors="surrogateescape"))) > LONGEST_STRING:
+            raise BadVariables(
+                f"the variable '{name[:80]}' has {size} bytes with its name; Linux passes on at "
+                f"most {LONGEST_STRING}: write it to a file instead"
+            )

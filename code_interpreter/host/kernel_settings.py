@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 LEAST = {
-    "fs/inotify/max_user_instances": 32768,
+    "fs/inotify/max_user_instances": 131072,
     "fs/inotify/max_user_watches": 1 << 24,
     "fs/file-max": 1 << 32,
     "kernel/pid_max": 4194304,

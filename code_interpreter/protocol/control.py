@@ -26,6 +26,8 @@ from pydantic.alias_generators import to_camel
 
 ENVD_VERSION = "0.6.13"
 """The version of E2B's envd whose features this one has; clients switch features on by it."""
+LONGEST_VALUE = 128 * 1024 - 256
+"""Bytes of an environment variable. Linux passes on 131,071 with the name and ``=``."""
 CLIENT_ID = "self"
 """E2B's clients want one and do nothing with it."""
 
@@ -42,6 +44,8 @@ def _check_variable(name: str) -> str:
 def _check_text(value: str) -> str:
     if "\0" in value:
         raise ValueError("a value must not contain a NUL character")
+    if (size := len(value.encode(errors="replace"))) > LONGEST_VALUE:
+        raise ValueError(f"a value has at most {LONGEST_VALUE} bytes, this one {size}")
     return value
 
 

@@ -8,6 +8,7 @@ import secrets
 import tempfile
 import time
 
+import httpx
 import psutil
 import pytest
 from e2b import (
@@ -203,6 +204,17 @@ def test_a_disk_that_fills_up_while_it_comes(service: Service) -> None:
             assert sandbox.files.get_info("large").size < 64 * 1024 * 1024
             sandbox.files.remove("large")
             sandbox.files.write("small", "there is room again")
+        sandbox.commands.run("truncate -s 1G sparse")
+        headers = {
+            "E2b-Sandbox-Id": sandbox.sandbox_id,
+            "E2b-Sandbox-Port": "49983",
+            "X-Access-Token": str(sandbox._envd_access_token),
+        }
+        body = {"source_paths": ["small", "sparse"], "destination": "whole/one"}
+        answer = httpx.post(f"{service.url}/files/compose", json=body, headers=headers, timeout=60)
+        assert answer.status_code == 507, answer.text
+        assert sandbox.files.list("whole") == []
+        assert sandbox.files.read("small") == "there is room again"
     finally:
         sandbox.kill()
 

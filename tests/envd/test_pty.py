@@ -10,9 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from e2b import CommandExitException, PtySize, Sandbox, SandboxException
+from e2b import (
+    CommandExitException,
+    InvalidArgumentException,
+    PtySize,
+    Sandbox,
+    SandboxException,
+)
 
 from tests.terminal import Screen
+
+LARGEST_SHOWN = (200, 400)
+"""Rows and columns."""
 
 
 class Terminal:
@@ -31,7 +40,7 @@ class Terminal:
             box.pty.create(PtySize(*size), **options) if pid is None else box.pty.connect(pid)
         )
         self.pid = self.handle.pid
-        self.screen = Screen(*size)
+        self.screen = Screen(*map(min, size, LARGEST_SHOWN))
         self.error: Exception | None = None
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -93,6 +102,17 @@ def test_resizing(box: Sandbox) -> None:
     terminal.expect(r"changed\r\n33 99\r\n")
     terminal.handle.kill()
     assert isinstance(terminal.end(), CommandExitException)
+
+
+def test_a_size_that_no_terminal_has(box: Sandbox) -> None:
+    for size in (PtySize(rows=70_000, cols=80), PtySize(rows=24, cols=65_536)):
+        with pytest.raises(InvalidArgumentException, match="at most 65535"):
+            box.pty.create(size)
+        terminal = Terminal(box, size=(65_535, 65_535))
+        with pytest.raises(InvalidArgumentException, match="at most 65535"):
+            box.pty.resize(terminal.pid, size)
+        assert terminal.handle.kill() is True
+        terminal.end()
 
 
 def test_the_keys_for_interrupt_and_end(box: Sandbox) -> None:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from code_interpreter.envd.composing import compose
 from code_interpreter.envd.filesystem import AlreadyThere, Filesystem
 from code_interpreter.envd.moving import Mover
 from code_interpreter.envd.tree import Tree
@@ -27,6 +28,7 @@ from code_interpreter.guest.users import User, current_user
 SECRET = "canary-of-the-supervisors"
 ATTEMPTS = {"read": 50_000, "write": 20_000, "list": 10_000, "make": 10_000, "remove": 10_000}
 ATTEMPTS["watch"] = 5000
+ATTEMPTS["compose"] = 3000
 ATTEMPTS["move"] = 1000  # a file system may write a file out before another takes its place
 
 
@@ -310,4 +312,18 @@ def _try(world: World, path: str, kind: str, number: int) -> object:
             world.files.move(f"{world.home}/moved", f"{path}/deep", world.user)
         case "remove":
             world.files.remove(f"{path}/deep")
+        case "compose":
+            return _compose(world, path)
     return kind
+
+
+def _compose(world: World, path: str) -> str:
+    """From what is swapped, and to it."""
+    aside, whole = f"{world.home}/aside", f"{world.home}/whole"
+    world.write(aside, "x")
+    with suppress(OSError):
+        compose(world.tree, [aside], f"{path}/composed", world.user)
+    world.write(aside, "open to all")
+    world.write(f"{path}/part", "x")
+    compose(world.tree, [aside, f"{path}/part"], whole, world.user)
+    return world.read(whole)

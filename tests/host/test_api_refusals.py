@@ -117,6 +117,7 @@ def test_broken_json(http: httpx.Client, body: bytes) -> None:
         ({"templateID": "base", "envVars": {"A=B": "c"}}, "envVars"),
         ({"templateID": "base", "envVars": {"": "c"}}, "envVars"),
         ({"templateID": "base", "envVars": {"A": "b\0c"}}, "NUL"),
+        ({"templateID": "base", "envVars": {"A": "b" * 131_072}}, "at most 130816 bytes"),
         ({"templateID": "base", "envVars": {"A": None}}, "envVars.A"),
         ({"templateID": "base", "autoPause": "yes"}, "autoPause"),
         ({"templateID": "base", "autoPauseMemory": False}, "autoPause"),

@@ -315,7 +315,7 @@ import ctypes
 libc = ctypes.CDLL(None)
 print(sum(libc.inotify_init1(0) >= 0 for _ in range(1000)))
 """
-    assert int(_python(box, source)) <= 64
+    assert int(_python(box, source)) <= 256
     other = Sandbox.create(timeout=60, **service.options)
     try:
         other.files.make_dir("/home/user/watched")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from e2b import Sandbox
 from e2b.exceptions import SandboxException
 
+from tests.envd.supervisors import processes
 from tests.service import Service
 
 pytestmark = pytest.mark.security
@@ -150,6 +152,92 @@ def test_special_files_are_refused_at_once(box: Sandbox, command: str, operation
     assert time.monotonic() - started < HANG
     box.files.remove("/tmp/special")
     assert not box.files.exists("/tmp/special")
+
+
+SWAPPER = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir("/tmp/race")
+print("swapping", flush=True)
+while True:  # RENAME_EXCHANGE: there is never nothing
+    libc.renameat2(-100, b"there", -100, b"link", 2)
+"""
+TRIES = 100
+
+
+@pytest.fixture
+def swapped(box: Sandbox) -> Iterator[str]:
+    """A path whose directory is, by turns, the user's own and a link to the supervisors'."""
+    box.commands.run(f"mkdir -p /tmp/race/there && ln -s {PRIVATE} /tmp/race/link")
+    box.files.write("/tmp/swapper.py", SWAPPER)
+    swapper = box.commands.run("exec python3 /tmp/swapper.py", background=True, timeout=0)
+    next(iter(swapper))
+    yield "/tmp/race/there"
+    swapper.kill()
+    box.files.remove("/tmp/race")
+
+
+@pytest.fixture
+def private(box: Sandbox) -> Iterator[Callable[[], dict[str, bytes]]]:
+    """What is in the supervisors' directory, seen from the host; it is the same at the end."""
+    place = Path(f"/proc/{processes(box.sandbox_id)[0].pid}/root{PRIVATE}")
+
+    def look() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
+
+    before = look()
+    assert before, "there is something to steal"
+    yield look
+    assert look() == before
+
+
+def _send(http: httpx.Client, box: Sandbox, operation: str, path: str) -> httpx.Response:
+    """As somebody who has a signed URL, or, to compose, the token."""
+    match operation:
+        case "download":
+            return http.get(box.download_url(path))
+        case "upload octets":
+            octets = {"Content-Type": "application/octet-stream"}
+            return http.post(box.upload_url(path), content=b"planted", headers=octets)
+        case "upload":
+            return http.post(box.upload_url(path), files={"file": b"planted"})
+    box.files.write("/tmp/race/part", "planted")
+    composed = {"source_paths": ["/tmp/race/part"], "destination": path}
+    if operation == "compose from":
+        composed = {"source_paths": ["/tmp/race/part", path], "destination": "/tmp/race/whole"}
+    headers = {
+        "E2b-Sandbox-Id": box.sandbox_id,
+        "E2b-Sandbox-Port": "49983",
+        "X-Access-Token": str(box._envd_access_token),
+    }
+    return http.post("/files/compose", json=composed, headers=headers)
+
+
+@pytest.mark.parametrize(
+    "operation", ["download", "upload", "upload octets", "compose from", "compose to"]
+)
+def test_swapping_a_directory_while_it_is_used_wins_nothing(
+    box: Sandbox,
+    service: Service,
+    swapped: str,
+    private: Callable[[], dict[str, bytes]],
+    operation: str,
+) -> None:
+    """The supervisors' files are named, so that both sides of the swap have them."""
+    names = sorted(private())
+    for name in names:
+        box.commands.run(f"until echo -n 'open to all' > {swapped}/{name}; do :; done 2> /dev/null")
+    statuses = set()
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as http:
+        for number in range(TRIES):
+            path = f"{swapped}/{names[number % len(names)]}"
+            answer = _send(http, box, operation, path)
+            statuses.add(answer.status_code)
+            if operation == "download" and answer.status_code == 200:
+                assert answer.content == b"open to all"
+    assert {200, 403} <= statuses <= {200, 403, 404}, "both sides of the swap were met"
+    if operation == "compose from":
+        assert box.files.read("/tmp/race/whole").startswith("planted")
 
 
 def test_hard_links_carry_no_more_rights(box: Sandbox) -> None:
