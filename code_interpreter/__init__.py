@@ -213,6 +213,9 @@ if TYPE_CHECKING:
         Template,
         Volume,
     )
+    from code_interpreter.safe_text import (
+        visible_text,
+    )
     from code_interpreter.sandbox import (
         Sandbox,
     )
@@ -408,6 +411,7 @@ __all__ = [
     "default_build_logger",
     "get_signature",
     "table_of",
+    "visible_text",
     "wait_for_file",
     "wait_for_port",
     "wait_for_process",

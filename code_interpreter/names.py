@@ -56,6 +56,7 @@ OURS = {
         "Result",
         "RunCodeLanguage",
     ),
+    "safe_text": ("visible_text",),
     "protocol.executions": (
         "Cause",
         "ExecutionEvent",
