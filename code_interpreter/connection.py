@@ -32,8 +32,11 @@ from code_interpreter.protocol.executions import (
 class Subscription:
     """The events of one execution, in order, as they come."""
 
-    def __init__(self, course: Course, forget: Callable[[Subscription], None]) -> None:
+    def __init__(
+        self, course: Course, forget: Callable[[Subscription], None], ping: Callable[[], None]
+    ) -> None:
         self.course = course
+        self._ping = ping
         self.inbox: queue.SimpleQueue[GatewayMessage | Exception | None] = queue.SimpleQueue()
         """None: what follows came over a new connection."""
         self._forget = forget
@@ -46,7 +49,7 @@ class Subscription:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if self._failure is not None:
                 raise self._failure
-            message = self.inbox.get(timeout=left)
+            message = self._next(left)
             if message is None:
                 self.course.reopen()
                 continue
@@ -56,6 +59,15 @@ class Subscription:
             event = self.course.receive(message)
             if event is not None:
                 return event
+
+    def _next(self, left: float | None) -> GatewayMessage | Exception | None:
+        while left is None or left > links.SILENT_SECONDS:
+            try:
+                return self.inbox.get(timeout=links.SILENT_SECONDS)
+            except queue.Empty:
+                self._ping()
+            left = None if left is None else left - links.SILENT_SECONDS
+        return self.inbox.get(timeout=left)
 
     def close(self) -> None:
         """Events that are still to come are thrown away."""
@@ -95,7 +107,7 @@ class Connection:
         ``timeout`` seconds are for opening the WebSocket if there is none. Raises
         `links.WebSocketUnavailable`, or an exception of `code_interpreter.errors`.
         """
-        subscription = Subscription(course, self._forget)
+        subscription = Subscription(course, self._forget, self._ping)
         with self._opening:
             with self._lock:
                 self._subscriptions[course.execution_id] = subscription
@@ -122,6 +134,12 @@ class Connection:
         if websocket is not None:
             with contextlib.suppress(ConnectionClosed, OSError):
                 websocket.send(encode(message))
+
+    def _ping(self) -> None:
+        websocket = self._socket
+        if websocket is not None:
+            with contextlib.suppress(ConnectionClosed, OSError):
+                websocket.ping()
 
     def close(self) -> None:
         """Let go of the WebSocket. Safe in a finalizer: it waits for nothing."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
@@ -29,8 +29,14 @@ from code_interpreter.protocol.executions import (
 class AsyncSubscription:
     """The events of one execution, in order, as they come."""
 
-    def __init__(self, course: Course, forget: Callable[[AsyncSubscription], None]) -> None:
+    def __init__(
+        self,
+        course: Course,
+        forget: Callable[[AsyncSubscription], None],
+        ping: Callable[[], Awaitable[None]],
+    ) -> None:
         self.course = course
+        self._ping = ping
         self.inbox: asyncio.Queue[GatewayMessage | Exception | None] = asyncio.Queue()
         """None: what follows came over a new connection."""
         self._forget = forget
@@ -41,7 +47,7 @@ class AsyncSubscription:
         while True:
             if self._failure is not None:
                 raise self._failure
-            message = await self.inbox.get()
+            message = await self._next()
             if message is None:
                 self.course.reopen()
                 continue
@@ -51,6 +57,14 @@ class AsyncSubscription:
             event = self.course.receive(message)
             if event is not None:
                 return event
+
+    async def _next(self) -> GatewayMessage | Exception | None:
+        while True:
+            try:
+                async with asyncio.timeout(links.SILENT_SECONDS):
+                    return await self.inbox.get()
+            except TimeoutError:
+                await self._ping()
 
     def close(self) -> None:
         """Events that are still to come are thrown away."""
@@ -86,7 +100,7 @@ class AsyncConnection:
         ``open_timeout`` seconds are for opening the WebSocket if there is none. Raises
         `links.WebSocketUnavailable`, or an exception of `code_interpreter.errors`.
         """
-        subscription = AsyncSubscription(course, self._forget)
+        subscription = AsyncSubscription(course, self._forget, self._ping)
         async with self._opening:
             self._subscriptions[course.execution_id] = subscription
             if self._reader is None:
@@ -110,6 +124,11 @@ class AsyncConnection:
         if self._socket is not None:
             with contextlib.suppress(ConnectionClosed, OSError):
                 await self._socket.send(encode(message))
+
+    async def _ping(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(ConnectionClosed, OSError):
+                await self._socket.ping()
 
     def close(self) -> None:
         """Let go of the WebSocket. Safe in a finalizer, in any thread."""

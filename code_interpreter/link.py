@@ -36,6 +36,9 @@ DEFAULT_TEMPLATE = "code-interpreter-v1"
 RECONNECT_SECONDS = 30.0
 """How long a connection that was lost is tried again."""
 RECEIVE_BYTES = 256 << 10
+SILENT_SECONDS = 10.0
+"""After which a client that waits for an event has the gateway show that it lives: a gateway that
+owes an answer and does not give it is found to hang, and then its connections are ended."""
 _REFUSES_WEBSOCKETS = frozenset(
     {
         HTTPStatus.OK,

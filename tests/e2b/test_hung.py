@@ -134,6 +134,36 @@ def test_the_gateway(host: Service) -> None:
         theirs.kill()
 
 
+async def test_the_gateway_while_a_cell_is_silent(
+    host: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for it hears that it hangs, long before the cell's own time-out."""
+    monkeypatch.setattr("code_interpreter.link.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("code_interpreter.link.RECONNECT_SECONDS", 1.0)
+    theirs = await interpreter.AsyncSandbox.create(timeout=300, **host.options)
+    try:
+        ours = await code_interpreter.AsyncSandbox.connect(theirs.sandbox_id, **host.options)
+        same = code_interpreter.Sandbox.connect(theirs.sandbox_id, **host.options)
+        contexts = [await theirs.create_code_context() for _ in range(3)]
+        silent = "import time; time.sleep(120)"
+        waiting = [
+            asyncio.create_task(theirs.run_code(silent, context=contexts[0], timeout=200)),
+            asyncio.create_task(ours.run_code(silent, context=contexts[1].id, timeout=200)),
+            asyncio.create_task(
+                asyncio.to_thread(same.run_code, silent, context=contexts[2].id, timeout=200)
+            ),
+        ]
+        await asyncio.sleep(1.5)
+        assert not any(task.done() for task in waiting), waiting
+        with stopped(theirs.sandbox_id, GATEWAY):
+            ended = await asyncio.wait_for(
+                asyncio.gather(*waiting, return_exceptions=True), DEADLINE
+            )
+        assert all(isinstance(each, Exception) for each in ended), ended
+    finally:
+        await theirs.kill()
+
+
 def test_everything_and_the_end(host: Service) -> None:
     """Also with init: it is killed all the same, and others are made."""
     box = Sandbox.create(timeout=300, **host.options)

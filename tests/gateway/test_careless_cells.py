@@ -105,3 +105,23 @@ async def test_a_thread_that_asks_does_not_outlive_its_cell(shared: World) -> No
         assert asked.prompt == "two"
         await link.send(Input(execution_id=execution_id, value="answer", seq=asked.seq))
         assert (await link.outcome(execution_id)).text == "('answer', [1])"
+
+
+@pytest.mark.parametrize("backend", ["", "inline", "notebook", "widget", "qt", "tk"])
+async def test_figures_are_shown_whatever_window_is_wanted(shared: World, backend: str) -> None:
+    code = "import matplotlib.pyplot as plt\nplt.plot([1, 2]); plt.show()"
+    outcome = await shared.run(f"%matplotlib {backend}\n{code}")
+    assert outcome.error is None
+    (result,) = outcome.results
+    assert result.bundle.png is not None
+    assert result.bundle.chart is not None
+    assert ("no display" in outcome.stderr) == (backend not in ("", "inline"))
+
+
+async def test_dates_on_an_axis_are_read_without_a_warning(shared: World) -> None:
+    outcome = await shared.run(
+        "import pandas, matplotlib.pyplot as plt\n"
+        "pandas.Series([1, 2], index=pandas.date_range('2020', periods=2)).plot(); plt.show()"
+    )
+    assert (outcome.error, outcome.stderr) == (None, "")
+    assert outcome.results[0].bundle.chart is not None

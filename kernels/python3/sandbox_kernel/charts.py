@@ -49,7 +49,7 @@ def _from_axes(axes: Any) -> dict[str, Any]:
     try:
         if layers.is_3d(axes):
             raise TypeError("E2B's charts are flat")
-        chart = layers.plain(get_chart_from_ax(_Thinned(axes)).model_dump())
+        chart = layers.plain(get_chart_from_ax(_Thinned(axes)).model_dump(warnings=False))
     except Exception:
         chart = {"type": "unknown", "title": axes.get_title() or None, "elements": []}
     detail = layers.of_axes(axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 from ipykernel.compiler import XCachingCompiler
 from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQExitAutocall, ZMQInteractiveShell
 from IPython.core import page
+from IPython.core.error import UsageError
 from IPython.display import display
 from traitlets import default
 
@@ -111,6 +113,21 @@ class SandboxShell(ZMQInteractiveShell):
         super().init_io()
         warnings.filterwarnings("ignore", "To exit: use")  # who calls sys.exit means it
         pictures.install()
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """There is no window, so there is no event loop of one."""
+        if gui is not None:
+            raise UsageError(f"A sandbox has no display for {gui}")
+
+    def enable_matplotlib(self, gui: str | None = None) -> Any:
+        """What wants a window is shown inline, so that notebooks from elsewhere run here."""
+        widgets = gui in ("widget", "ipympl") and importlib.util.find_spec("ipympl") is not None
+        if widgets or gui == "agg":
+            return super().enable_matplotlib(gui)  # type: ignore[no-untyped-call]
+        if gui not in (None, "inline"):
+            told = f"A sandbox has no display for '%matplotlib {gui}': figures are shown inline."
+            print(told, file=sys.stderr)
+        return super().enable_matplotlib("inline")  # type: ignore[no-untyped-call]
 
     def init_profile_dir(self, profile_dir: Any) -> None:
         self.profile_dir = profile_dir
