@@ -64,6 +64,10 @@ class Edge:
         self._sweeper = loop.create_task(self._sweep())
         return int(self._server.sockets[0].getsockname()[1])
 
+    def refuse_all(self) -> None:
+        """Answer from now on that this host is stopping; what is under way goes on."""
+        self._switchboard.stopping = True
+
     async def close(self) -> None:
         """Stop listening and cut every connection."""
         if self._server is not None:

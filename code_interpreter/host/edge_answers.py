@@ -109,6 +109,10 @@ def crowded() -> Refused:
     return _json(503, "Too many connections are open; close some, or try again", retry_after=1)
 
 
+def stopping() -> Refused:
+    return _json(503, "This host is stopping", retry_after=1)
+
+
 def failed() -> Refused:
     return _json(500, "The host failed to connect this request; its log says why")
 

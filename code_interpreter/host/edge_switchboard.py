@@ -55,12 +55,16 @@ class Switchboard:
     def __init__(self, routes: Routes, api_socket: Path, domain: str | None, vigil: Vigil) -> None:
         self.pool = UpstreamPool()
         self.vigil = vigil
+        self.stopping = False
+        """Whether nobody is let in any more."""
         self._routes = routes
         self._api_socket = api_socket
         self._addresses = AddressBook(domain)
 
     def resolve(self, head: RequestHead) -> Destination:
         """Where the request goes. Raises `answers.Refused`."""
+        if self.stopping:
+            raise answers.stopping()
         target = self._addresses.target(head)
         if isinstance(target, Api):
             return Destination(_API_KEY, None)
@@ -117,7 +121,7 @@ class Switchboard:
     def lost(self, destination: Destination, reason: str) -> answers.Refused:
         """What to say if the server hung up before it answered."""
         if destination.route is None:
-            return answers.api_unavailable(reason)
+            return self._no_api(reason)
         sandbox_id, port = destination.key
         if self._routes.find(sandbox_id) is None:
             return answers.sandbox_not_found(sandbox_id)
@@ -127,7 +131,10 @@ class Switchboard:
         try:
             return await open_unix(self._api_socket, _API_KEY)
         except OSError as error:  # TimeoutError is one
-            raise answers.api_unavailable(str(error)) from None
+            raise self._no_api(str(error)) from None
+
+    def _no_api(self, reason: str) -> answers.Refused:
+        return answers.stopping() if self.stopping else answers.api_unavailable(reason)
 
     async def _wake(self, sandbox_id: str) -> Route:
         try:

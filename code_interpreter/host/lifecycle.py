@@ -36,7 +36,7 @@ from code_interpreter.host.idempotency import Repetitions
 from code_interpreter.host.journal import Change, Journal
 from code_interpreter.host.limits import LimitPolicy
 from code_interpreter.host.pool import Pool, PoolPlan
-from code_interpreter.host.records import VISIBLE, Phase, Record, now
+from code_interpreter.host.records import Phase, Record, now
 from code_interpreter.host.registry import Entry, Registry
 from code_interpreter.host.runtimes.base import (
     Limits,
@@ -50,6 +50,8 @@ from code_interpreter.host.tasks import Tasks
 from code_interpreter.host.warmth import Warmth, languages_of, tell_what_ends
 from code_interpreter.host.wishes import Wish, check_timeout
 
+STOP_DEADLINE = 60.0
+"""Seconds in which a stopping host removes its sandboxes."""
 PAUSE_RETRY = 30
 """Seconds after which an automatic pause that failed is tried again."""
 MOST_REMOVALS = 8
@@ -127,26 +129,33 @@ class Lifecycle:
         )
 
     async def stop(self, *, end_sandboxes: bool) -> None:
-        """No new sandboxes; with ``end_sandboxes`` the live ones end, else they live on."""
+        """No new sandboxes; with ``end_sandboxes`` the live ones end, else they live on.
+
+        What is not removed in time is on record for the next host.
+        """
         self._stopping = True
+        self._runtime.stop_making()
         if self._filling is not None:
             self._filling.cancel()
         await self.boxes.finish_making()
         await self._tasks.close()
-        doomed = [
-            record
-            for record in self.registry.everything()
-            if end_sandboxes or record.phase not in VISIBLE
-        ]
+        entries = self.registry.entries()
+        doomed = [entry for entry in entries if end_sandboxes or not entry.is_visible]
         if doomed:
             _log.info("stopping: %d sandboxes end with this host", len(doomed))
-        async with asyncio.TaskGroup() as group:
-            for record in doomed:
-                self.on_unreachable(record.sandbox_id)
-                if record.phase in VISIBLE:
-                    self.journal.note(record, Change.KILLED)
-                group.create_task(self.boxes.discard(record))
-        await self._tasks.close()
+            self._runtime.hasten()
+        for entry in doomed:
+            self._tasks.spawn(self._end_with_host(entry), f"end of {entry.record.sandbox_id}")
+        await self._tasks.finish(STOP_DEADLINE)
+        left = len(self.registry.entries()) - sum(1 for _ in self.registry.visible())
+        if left:
+            _log.error("%d sandboxes are left to the next host on this data directory", left)
+
+    async def _end_with_host(self, entry: Entry) -> None:
+        if entry.is_visible:
+            await self._end(entry, "its host stops")
+        else:
+            await self.boxes.remove(entry.record)
 
     async def _introduce_again(self, adopted: Iterable[Record]) -> None:
         """Tell their envd and gateway anew: one of them may have come up while nobody was here."""

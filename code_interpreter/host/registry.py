@@ -22,6 +22,11 @@ class Entry:
         self.lock = asyncio.Lock()
         self.watcher: asyncio.Task[None] | None = None
 
+    @property
+    def is_visible(self) -> bool:
+        """Whether somebody was told of the sandbox, and may use it."""
+        return self.record.phase in VISIBLE
+
 
 class Registry:
     def __init__(self, store: Store) -> None:
@@ -34,15 +39,16 @@ class Registry:
 
     def visible(self) -> Iterator[Record]:
         for entry in self._entries.values():
-            if entry.record.phase in VISIBLE:
+            if entry.is_visible:
                 yield entry.record
 
-    def everything(self) -> list[Record]:
-        return [entry.record for entry in self._entries.values()]
+    def entries(self) -> list[Entry]:
+        """All of them, also those that nobody was told of."""
+        return list(self._entries.values())
 
     def find(self, sandbox_id: str) -> Record | None:
         entry = self._entries.get(sandbox_id)
-        return entry.record if entry and entry.record.phase in VISIBLE else None
+        return entry.record if entry and entry.is_visible else None
 
     def get(self, sandbox_id: str) -> Record:
         """Raises `NotFound`."""
@@ -89,7 +95,7 @@ class Registry:
                 f"sandbox {sandbox_id} is still transitioning; try again in a moment"
             ) from None
         try:
-            if self._entries.get(sandbox_id) is not entry or entry.record.phase not in VISIBLE:
+            if self._entries.get(sandbox_id) is not entry or not entry.is_visible:
                 raise sandbox_not_found(sandbox_id)
             yield entry
         finally:

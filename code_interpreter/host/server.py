@@ -26,7 +26,7 @@ from code_interpreter.host.data_directory import DataDirectory
 from code_interpreter.host.edge import Edge
 from code_interpreter.host.lifecycle import Lifecycle
 from code_interpreter.host.routes import HostRoutes
-from code_interpreter.host.runtimes.base import SandboxRuntime
+from code_interpreter.host.runtimes.base import RuntimeFailure, SandboxRuntime
 from code_interpreter.host.settings import Settings
 from code_interpreter.host.store import Store
 from code_interpreter.host.tasks import Tasks
@@ -91,6 +91,8 @@ async def serve(
                 )
                 on_ready(host.ready)
                 await host.until_stopped(stop, settings.idle_stop if embedded else 0)
+                # At once: who looks for a host now has to wait for the next one.
+                data.host_file.unlink(missing_ok=True)
         finally:
             data.host_file.unlink(missing_ok=True)
             data.progress.unlink(missing_ok=True)
@@ -150,10 +152,6 @@ async def _running(
         stack.push_async_callback(tasks.close)
         tasks.spawn(box_logs.keep_small(data.run), "logs of sandboxes")
         lifecycle = Lifecycle(settings, runtime, store, templates)
-        stack.push_async_callback(lifecycle.stop, end_sandboxes=not keep)
-        await lifecycle.start()
-        gate = Gate(make_app(lifecycle, templates, api_key=key, domain=domain), api_key=key)
-        await stack.enter_async_context(_api(gate, data))
         edge = Edge(
             HostRoutes(lifecycle),
             data.api_socket,
@@ -162,6 +160,12 @@ async def _running(
         )
         lifecycle.on_unreachable = edge.disconnect
         stack.push_async_callback(edge.close)
+        stack.push_async_callback(lifecycle.stop, end_sandboxes=not keep)
+        await lifecycle.start()
+        await _warm_up(runtime, lifecycle, tasks)
+        gate = Gate(make_app(lifecycle, templates, api_key=key, domain=domain), api_key=key)
+        await stack.enter_async_context(_api(gate, data))
+        stack.callback(edge.refuse_all)
         try:
             await edge.serve(settings.host, port)
         except OSError as error:
@@ -170,6 +174,21 @@ async def _running(
         url = f"http://{_name_to_call(settings.host)}:{port}"
         ready = Ready(url, key, runtime, lifecycle.limits.dropped)
         yield _Host(ready, lifecycle, gate)
+
+
+async def _warm_up(runtime: SandboxRuntime, lifecycle: Lifecycle, tasks: Tasks) -> None:
+    """Who has sandboxes already does not wait until others can be made."""
+    if len(lifecycle.registry):
+        tasks.spawn(_try_to_warm_up(runtime), "getting ready to make sandboxes")
+    else:
+        await runtime.warm_up()
+
+
+async def _try_to_warm_up(runtime: SandboxRuntime) -> None:
+    try:
+        await runtime.warm_up()
+    except RuntimeFailure as error:
+        _log.warning("no sandbox can be made yet: %s", error)
 
 
 def _reserve(host: str, port: int) -> socket.socket:

@@ -413,3 +413,16 @@ async def test_closing_leaves_nothing(world: World, client: httpx.AsyncClient) -
     assert not world.edge._clients
     with pytest.raises(httpx.ConnectError):
         await client.get("/")
+
+
+async def test_nobody_is_let_in_any_more(world: World, client: httpx.AsyncClient) -> None:
+    """What is under way goes on."""
+    headers = world.box_headers(49983)
+    url = f"http://127.0.0.1:{world.port}/stream?count=3&pause=0.05"
+    async with client.stream("GET", url, headers=headers) as under_way:
+        world.edge.refuse_all()
+        for path, named in (("/health", {}), ("/v2/sandboxes", {}), ("/health", headers)):
+            answer = await client.get(path, headers=named)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert answer.json()["message"] == "This host is stopping"
+        assert await under_way.aread() == b"0\n1\n2\n"

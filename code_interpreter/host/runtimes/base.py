@@ -109,15 +109,27 @@ class SandboxRuntime(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Get ready to make boxes (fork server, cgroup root). Raises `RuntimeFailure`."""
+        """Get ready to adopt boxes, and to end them. Raises `RuntimeFailure`."""
+
+    async def warm_up(self) -> None:  # noqa: B027
+        """Get ready to make boxes (fork server), as `create` does at need.
+
+        May take seconds. Raises `RuntimeFailure`.
+        """
+
+    def stop_making(self) -> None:  # noqa: B027
+        """What would have to wait for `warm_up` is not made any more: `RuntimeFailure`, at once."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """Let go of what `start` made. Live boxes are not touched."""
+        """Let go of what `start` and `warm_up` made. Live boxes are not touched."""
 
     @abstractmethod
     async def create(self, spec: SandboxSpec) -> Box:
         """Make a box. Raises `RuntimeFailure`."""
+
+    def hasten(self) -> None:  # noqa: B027
+        """Every box is about to end: see to it that they get processor time for that."""
 
     async def halt(self, box: Box) -> None:
         """Have the box's processes end; nothing else is waited for. Raises `RuntimeFailure`."""

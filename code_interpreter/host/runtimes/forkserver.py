@@ -36,6 +36,7 @@ class ForkServerClient:
         self._process: asyncio.subprocess.Process | None = None
         self._socket: socket.socket | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._given_up = False
 
     @property
     def pid(self) -> int | None:
@@ -44,8 +45,23 @@ class ForkServerClient:
     async def start(self) -> None:
         """Returns when it is ready to fork. Raises `RuntimeFailure` with its own words."""
         async with self._starting:
-            if self._reader is None or self._reader.done():
+            if not self._is_ready():
+                self._check_wanted()
                 await self._start()
+
+    def give_up(self) -> None:
+        """One that is not ready never will be; one that is goes on until `stop`."""
+        self._given_up = True
+        if not self._is_ready() and self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+
+    def _is_ready(self) -> bool:
+        return self._reader is not None and not self._reader.done()
+
+    def _check_wanted(self) -> None:
+        if self._given_up:
+            raise RuntimeFailure("this host is stopping")
 
     async def _start(self) -> None:
         await self._end()
@@ -67,6 +83,7 @@ class ForkServerClient:
                 start_new_session=True,
             )
         self._socket = ours
+        self._check_wanted()
         try:
             async with asyncio.timeout(WARM_UP_DEADLINE):
                 first = await self._receive()
@@ -75,6 +92,7 @@ class ForkServerClient:
             raise RuntimeFailure(f"the fork server did not start: {error!r}") from error
         if "ready" not in first:
             await self._end()
+            self._check_wanted()
             raise RuntimeFailure(
                 "the fork server did not start: "
                 + (first.get("error") or f"see the end of {self._log}:\n{_tail(self._log)}")

@@ -54,7 +54,8 @@ from code_interpreter.protocol.boxes import (
 
 START_DEADLINE = 30.0
 """Seconds for a box to furnish itself and start its supervisors."""
-END_DEADLINE = 10.0
+END_DEADLINE = 30.0
+"""Seconds for the processes of a box to be gone; hundreds may end at once."""
 FIRST_ID = 0x7000_0000
 """Boxes' id ranges start here when the host is root: above every range in use by others."""
 ID_STRIDE = 0x2_0000
@@ -97,7 +98,12 @@ class NamespacesRuntime(SandboxRuntime):
             tasks=kernel_settings.most_tasks(),
             cores=os.cpu_count() or 1,
         )
+
+    async def warm_up(self) -> None:
         await self._forks.start()
+
+    def stop_making(self) -> None:
+        self._forks.give_up()
 
     async def stop(self) -> None:
         await self._pausing.close()
@@ -113,6 +119,9 @@ class NamespacesRuntime(SandboxRuntime):
     def holds(self, box: Box) -> bool:
         """Whether the box is in all of its control groups."""
         return self._cgroups.holds(box.run_directory.name, box.pid)
+
+    def hasten(self) -> None:
+        self._cgroups.hasten(cores=os.cpu_count() or 1)
 
     def directory_name(self, sandbox_id: str) -> str:
         return box_name(sandbox_id)
