@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from code_interpreter.host.errors import NotFound
+from code_interpreter.host.errors import NotFound, NotStored
 from code_interpreter.host.guest_link import GuestLink, GuestUnreachable
 from code_interpreter.host.records import Phase, Record
 from code_interpreter.host.registry import Registry
@@ -56,6 +56,12 @@ class Templates(Protocol):
 
     async def prepare(self, name: str, progress: Callable[[str], None]) -> Prepared:
         """Have the template's files on this machine. Raises `RuntimeFailure`."""
+
+    async def remove_unused(self) -> None:
+        """Remove what was prepared once and is not used any more. Raises `RuntimeFailure`.
+
+        To be called while no sandbox of an earlier host lives: it may have been made from it.
+        """
 
 
 def new_sandbox_id() -> str:
@@ -220,10 +226,10 @@ class Boxes:
     async def _removed(self, record: Record) -> bool:
         try:
             await self._runtime.kill(record.box or self.trace(record.sandbox_id, record.template))
-        except (RuntimeFailure, OSError) as error:
+            await self._registry.remove(record.sandbox_id)
+        except (RuntimeFailure, OSError, NotStored) as error:
             _log.error("sandbox %s cannot be removed yet: %s", record.sandbox_id, error)
             return False
-        await self._registry.remove(record.sandbox_id)
         return True
 
     def trace(self, sandbox_id: str, template: str) -> Box:

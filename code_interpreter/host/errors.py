@@ -9,6 +9,7 @@ HostError
     HostFailure         500
     NotReady            503
     NoRoom              503
+        NotStored       503
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class NoRoom(HostError):
 
     status = 503
     headers = {"Retry-After": "5", "Should-Retry": "false"}  # noqa: RUF012
+
+
+class NotStored(NoRoom):
+    """The host's own disk takes nothing more."""
 
 
 def sandbox_not_found(sandbox_id: str) -> NotFound:

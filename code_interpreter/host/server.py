@@ -162,6 +162,8 @@ async def _running(
         stack.push_async_callback(edge.close)
         stack.push_async_callback(lifecycle.stop, end_sandboxes=not keep)
         await lifecycle.start()
+        if not len(lifecycle.registry):
+            tasks.spawn(templates.remove_unused(), "removal of old templates")
         await _warm_up(runtime, lifecycle, tasks)
         gate = Gate(make_app(lifecycle, templates, api_key=key, domain=domain), api_key=key)
         await stack.enter_async_context(_api(gate, data))

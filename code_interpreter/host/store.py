@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from code_interpreter.host.errors import NotStored
 from code_interpreter.host.records import Record
 
 SCHEMA_VERSION = 1
@@ -74,7 +75,7 @@ class Store:
         return [record for record in records if record is not None]
 
     async def save(self, record: Record) -> None:
-        """Insert the record, or replace the one of the same sandbox."""
+        """Insert the record, or replace the one of the same sandbox. Raises `NotStored`."""
         text = _records.dump_json(record).decode()
         await self._write(
             "INSERT INTO sandboxes VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = ?",
@@ -82,6 +83,7 @@ class Store:
         )
 
     async def delete(self, sandbox_id: str) -> None:
+        """Raises `NotStored`."""
         await self._write("DELETE FROM sandboxes WHERE id = ?", (sandbox_id,))
 
     def add_event(self, sandbox_id: str, kind: str, event: str) -> None:
@@ -113,7 +115,14 @@ class Store:
             _log.error("an event of sandbox %s is not stored: %s", values[0], error)
 
     async def _write(self, statement: str, values: tuple[str, ...]) -> None:
-        await self._run(lambda: self._connection.execute(statement, values))
+        """Raises `NotStored`."""
+        try:
+            await self._run(lambda: self._connection.execute(statement, values))
+        except sqlite3.Error as error:
+            raise NotStored(
+                f"this host cannot store anything now ({error}): make room on the disk of "
+                f"{self._path.parent}, or end some sandboxes"
+            ) from error
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from code_interpreter.host import own_sudo
 from code_interpreter.host.ids import IdKind, id_grant, sandboxes_own_usr
+from code_interpreter.host.old_templates import note_use, remove_unused
 from code_interpreter.host.runtimes.base import TemplateMissing
 
 NAMES = ("base", "code-interpreter-v1")
@@ -103,6 +104,7 @@ class TemplateStore:
             raise TemplateMissing(f"template {name!r} does not exist; there are {', '.join(NAMES)}")
         _check_machine()
         prepared = PreparedTemplate(name, self._directory / _digest(), etc_fingerprint())
+        note_use(prepared.directory)
         if prepared.root.is_dir():
             return prepared
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -112,6 +114,10 @@ class TemplateStore:
             if not prepared.root.is_dir():
                 await asyncio.to_thread(_finish, prepared.root, _make_root)
         return prepared
+
+    async def remove_unused(self) -> None:
+        present = PreparedTemplate("", self._directory / _digest(), etc_fingerprint())
+        await remove_unused(self._directory, present.root)
 
     async def _make(self, directory: Path, progress: Progress) -> None:
         unfinished = directory.with_suffix(".unfinished")

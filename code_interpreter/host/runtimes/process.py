@@ -60,6 +60,9 @@ class MachineAsTemplate:
         """There is nothing to do."""
         return PreparedTemplate(name, Path("/"))
 
+    async def remove_unused(self) -> None:
+        """There is none."""
+
 
 class ProcessRuntime(SandboxRuntime):
     name = "process"
