@@ -130,7 +130,7 @@ def subordinate_ids() -> Fact:
         detail = f"{count} from {first} on, of /etc/subuid, shared by all sandboxes"
         return Fact(name, Standing.LIMITED, detail, as_root())
     if os.getuid() == 0:
-        detail = "one, for root and user alike: the others are not mapped here"
+        detail = "one, for root and user alike: this is not root of the whole machine"
         return Fact(name, Standing.LIMITED, detail, as_root())
     if shutil.which("newuidmap") is None or shutil.which("newgidmap") is None:
         detail = "one, for root and user alike: newuidmap and newgidmap are not installed"
@@ -200,5 +200,5 @@ def seccomp(trial: Trial) -> Fact:
 
 
 def _unshare() -> tuple[str, ...]:
-    own = () if os.getuid() == 0 else ("--user", "--map-root-user")
+    own = () if is_machine_root() else ("--user", "--map-root-user")
     return ("unshare", *own, "--mount")

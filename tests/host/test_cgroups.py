@@ -102,6 +102,28 @@ def test_a_successor_finds_groups_that_are_elsewhere(groups: Cgroups) -> None:
         successor.remove_parents()
 
 
+SHOWN_IN_PART = """
+import pathlib
+from code_interpreter.host.cgroup_search import find
+print(find("boxes").controllers["freezer"], pathlib.Path("/proc/self/cgroup").read_text())
+find("boxes").remove_parents()
+"""
+
+
+def test_a_container_is_shown_its_own_part_of_the_groups(groups: Cgroups) -> None:
+    """Under the path that the part has outside, there is nothing."""
+    if os.getuid() != 0 or groups.version != 1:
+        pytest.skip("for root on version 1, where a mount shows a part and /proc the whole path")
+    parent = groups.controllers["freezer"]
+    shell = 'echo $$ > "$0/cgroup.procs"; mount --bind "$0" "$1"; shift; exec "$@"'
+    command = ["unshare", "--mount", "sh", "-ec", shell, str(parent), str(MOUNT / "freezer")]
+    command += [sys.executable, "-c", SHOWN_IN_PART]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{MOUNT}/freezer/boxes ")
+    assert f":freezer:/{parent.relative_to(MOUNT / 'freezer')}\n" in result.stdout
+
+
 def test_a_limit_without_a_controller_is_refused() -> None:
     with pytest.raises(PolicyNotEnforceable, match="memory limit"):
         Cgroups({}, 0).create("box", Limits(memory_bytes=MIB))
