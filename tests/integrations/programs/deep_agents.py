@@ -21,7 +21,7 @@ class Scripted(GenericFakeChatModel):  # type: ignore[misc]
     """A model that has its answers ready; the backend is what is tried here."""
 
     def bind_tools(self, tools: Sequence[Any], **_: Any) -> Callable[..., Any]:
-        return self  # type: ignore[return-value]
+        return self
 
 
 def calls(name: str, **arguments: str) -> AIMessage:
@@ -93,7 +93,7 @@ async def in_async() -> dict[str, Any]:
         await sandbox.kill()
 
 
-def again(sandbox_id: str) -> str:
+def again(sandbox_id: str) -> Any:
     """A later run of the program goes on in the sandbox, which has paused meanwhile."""
     return E2BSandbox(sandbox=Sandbox.connect(sandbox_id)).execute("cat /tmp/notes.txt").output
 
