@@ -1,4 +1,4 @@
-"""E2B's client of 2024, which knows a domain and no URLs, behind a TLS proxy."""
+"""E2B's client before 2.0, which knows a domain and no URLs, behind a TLS proxy."""
 
 from __future__ import annotations
 
