@@ -16,7 +16,7 @@ from code_interpreter.host.edge_upstream import SUPERVISOR_SOCKETS, Key
 from code_interpreter.host.guest_link import GuestLink, GuestUnreachable
 from code_interpreter.host.tasks import Tasks
 
-PATIENCE = 50.0
+PATIENCE: float = 50
 """Seconds of silence after which a server that does not answer hangs; less than the 60 that
 E2B's clients wait for an answer."""
 _SILENT_PART = 0.4
