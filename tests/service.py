@@ -22,7 +22,10 @@ import httpx
 PREPARATION_DEADLINE = 1500.0
 """Seconds until a host is ready that has to install the packages of its template first."""
 STOP_DEADLINE = 30.0
-NOTHING_AHEAD = {"CODE_INTERPRETER_WARM_LANGUAGES": "none"}
+NOTHING_AHEAD = {
+    "CODE_INTERPRETER_WARM_LANGUAGES": "none",
+    "CODE_INTERPRETER_FURNISHED_MAX": "0",
+}
 """Tests say what runs in a sandbox, and what it takes."""
 _EXPORT = re.compile(r"^export (E2B_[A-Z_]+)=(\S+)$", re.MULTILINE)
 

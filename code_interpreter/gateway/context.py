@@ -255,9 +255,13 @@ class Context:
 
     async def was_adopted(self) -> bool:
         """Does this context still have the kernel that it had under an earlier gateway?"""
+        await self.settled()
+        return self._adopted
+
+    async def settled(self) -> None:
+        """Return when no kernel is being started for it."""
         if self._starting is not None:
             await asyncio.wait([self._starting])
-        return self._adopted
 
     def record(self, *, default: bool) -> ContextRecord:
         kernel = None if self._kernel is None else self._kernel.record()

@@ -101,11 +101,17 @@ class Gateway:
         self._take_over(self._ledger.read())
         for language in _LISTED_DEFAULTS:
             try:
-                context = self._default_context(language)
+                context = self._find_default(language) or self._make_default(language)
             except Refusal:
                 continue
             if language in _READY_DEFAULTS:
                 context.prepare()
+        self.save()
+
+    async def settled(self) -> None:
+        """Return when no kernel is being started."""
+        for context in self.contexts():
+            await context.settled()
 
     def prepare(self, languages: Iterable[str]) -> None:
         """Start the kernels of their default contexts; those that cannot be had are left out."""
@@ -161,8 +167,9 @@ class Gateway:
         self._ledger.write(Record(tuple(records), self._machinery.environment.variables))
 
     def set_environment(self, variables: dict[str, str]) -> None:
-        self._machinery.environment.replace(variables)
-        self.save()
+        if variables != self._machinery.environment.variables:
+            self._machinery.environment.replace(variables)
+            self.save()
 
     def prepare_for_pause(self) -> None:
         """Connections are about to be cut; the cells go on when the sandbox does."""
@@ -199,6 +206,7 @@ class Gateway:
         directory = self._home if cwd is None else cwd
         name = self._languages.normalise(language)
         context = self._new_context(name, self._checked_directory(directory))
+        self.save()
         spare = self._spare(name, context.cwd)
         if spare is None:
             context.prepare()
@@ -208,7 +216,7 @@ class Gateway:
 
     def _spare(self, language: str, cwd: str) -> Kernel | None:
         """One that was started ahead and would do for a new context."""
-        default = self._contexts.get(self._defaults.get(language, ""))
+        default = self._find_default(language)
         if default is None or default.id not in self._ahead:
             return None
         if default.cwd != cwd or not default.is_untouched:
@@ -226,7 +234,6 @@ class Gateway:
             raise Refusal(400, str(error.args[0])) from error
         context = Context(str(uuid.uuid4()), language, cwd, spec, self._machinery)
         self._contexts[context.id] = context
-        self.save()
         return context
 
     def _checked_directory(self, cwd: str) -> str:
@@ -236,12 +243,18 @@ class Gateway:
         return str(path)
 
     def _default_context(self, language: str) -> Context:
-        context_id = self._defaults.get(language)
-        if context_id is not None and context_id in self._contexts:
-            return self._contexts[context_id]
+        context = self._find_default(language)
+        if context is None:
+            context = self._make_default(language)
+            self.save()
+        return context
+
+    def _find_default(self, language: str) -> Context | None:
+        return self._contexts.get(self._defaults.get(language, ""))
+
+    def _make_default(self, language: str) -> Context:
         context = self._new_context(language, self._home)
         self._defaults[language] = context.id
-        self.save()
         return context
 
     def export_path(self, name: str) -> str:

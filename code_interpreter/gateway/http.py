@@ -175,6 +175,14 @@ class Unused(Handler):
         self.set_status(204)
 
 
+class Settled(Handler):
+    """Answered when no kernel is being started, so that the host lets others start."""
+
+    async def get(self) -> None:
+        await self.gateway.settled()
+        self.set_status(204)
+
+
 class Freeze(Handler):
     """The host is about to freeze the sandbox, and to cut its connections."""
 

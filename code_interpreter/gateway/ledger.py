@@ -66,7 +66,7 @@ class Ledger:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         with contextlib.suppress(OSError):
             with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
-                json.dump(asdict(record), file)
+                file.write(json.dumps(asdict(record)))  # in one piece: json.dump is Python
             temporary.replace(self._record)
 
     # --- executions -----------------------------------------------------------------------

@@ -81,6 +81,7 @@ def make_application(gateway: Gateway | None) -> Application:
             ("/init", http.Init, arguments),
             ("/unused", http.Unused, arguments),
             ("/freeze", http.Freeze, arguments),
+            ("/settled", http.Settled, arguments),
             ("/execute", http.Execute, arguments),
             ("/contexts/?", http.Contexts, arguments),
             ("/contexts/([^/]+)", http.OneContext, arguments),

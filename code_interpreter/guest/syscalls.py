@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import mmap
 import os
 import platform
 import signal
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -290,7 +292,7 @@ def limit_capabilities(kept: Collection[int], *, inheritable: bool) -> None:
     Without ``inheritable``, what it executes holds none unless it is root's. Needs
     CAP_SETPCAP, unless the others are out of the bounding set already.
     """
-    for capability in range(64):
+    for capability in range(_last_capability() + 1):
         if capability not in kept and _is_bounding(capability):
             _prctl(_PR_CAPBSET_DROP, capability)
     words = get_capabilities()
@@ -308,10 +310,13 @@ def drop_capabilities() -> None:
 
 
 def _is_bounding(capability: int) -> bool:
-    try:
-        return bool(_prctl(_PR_CAPBSET_READ, capability))
-    except OSError:  # the kernel has no such capability
-        return False
+    return bool(_prctl(_PR_CAPBSET_READ, capability))
+
+
+@functools.cache
+def _last_capability() -> int:
+    """The highest that this kernel knows."""
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 
 
 def _prctl(option: int, value: int = 0, third: int = 0) -> int:

@@ -28,6 +28,8 @@ from code_interpreter.host.tasks import Tasks
 
 INTRODUCTION_DEADLINE = 60.0
 """Seconds that envd and the gateway of a new box have for their first answer."""
+SETTLING_DEADLINE = 1.0
+"""Seconds that a new sandbox's first kernel keeps others from being made."""
 ANNOUNCEMENT_DEADLINE = 0.5
 """Seconds for the gateway to hear of a pause."""
 REMOVAL_RETRY = 10.0
@@ -107,23 +109,76 @@ class Boxes:
         self.removals = 0
         """Of ended sandboxes, under way."""
         self._turns = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self._waiting = 0
+        """For a turn."""
+        self.furnished: dict[str, tuple[Record, Path]] = {}
+        """Boxes in which nothing runs yet, by sandbox id, the oldest first; with their template's
+        files."""
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self) -> AsyncIterator[list[Record]]:
         """For who makes a box and introduces it: as many at once as there are cores.
 
-        More would not be done sooner, but all of them late.
+        More would not be done sooner, but all of them late. While others wait, the turn of a
+        record that is put into the list lasts until its first kernel is there: its user waits
+        for no more than that, and is first.
         """
-        async with self._turns:
-            yield
+        self._waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting -= 1
+        made: list[Record] = []
+        try:
+            yield made
+        finally:
+            if made and self._waiting:
+                self._tasks.spawn(self._end_turn(made[0]), f"turn of {made[0].sandbox_id}")
+            else:
+                self._turns.release()
+
+    async def _end_turn(self, record: Record) -> None:
+        try:
+            async with asyncio.timeout(SETTLING_DEADLINE):
+                await GuestLink(record.live_box.run_directory).until_settled()
+        except (TimeoutError, GuestUnreachable) as error:
+            _log.info("sandbox %s is let be: %r", record.sandbox_id, error)
+        finally:
+            self._turns.release()
 
     async def make(self, template: str, limits: Limits) -> Record:
         """A record in the phase CREATING, with its box. Raises `RuntimeFailure`."""
-        await self._templates.prepare(template, _log.info)
+        files = (await self._templates.prepare(template, _log.info)).directory
+        while (furnished := self._take_furnished(files, limits)) is not None:
+            try:
+                return await self._make(furnished, self._runtime.enliven(furnished.live_box))
+            except RuntimeFailure as error:
+                _log.warning("a sandbox that was half made is of no use: %s", error)
+        record, spec = await self._announce(template, limits)
+        return await self._make(record, self._runtime.create(spec))
+
+    async def furnish(self, template: str, limits: Limits) -> None:
+        """Add one to `furnished`. Raises `RuntimeFailure`."""
+        files = (await self._templates.prepare(template, _log.info)).directory
+        record, spec = await self._announce(template, limits)
+        made = await self._make(record, self._runtime.furnish(spec))
+        self.furnished[made.sandbox_id] = made, files
+
+    def _take_furnished(self, files: Path, limits: Limits) -> Record | None:
+        for sandbox_id, (record, made_from) in self.furnished.items():
+            if (made_from, record.limits) == (files, limits):
+                del self.furnished[sandbox_id]
+                return record
+        return None
+
+    async def _announce(self, template: str, limits: Limits) -> tuple[Record, SandboxSpec]:
+        """What is to be made, on record before anything of it is there."""
         record = Record(new_sandbox_id(), template, Phase.CREATING, limits)
         await self._registry.put(record)
-        spec = SandboxSpec(record.sandbox_id, template, limits)
-        making = self._making.spawn(self._create(record, spec), f"making of {record.sandbox_id}")
+        return record, SandboxSpec(record.sandbox_id, template, limits)
+
+    async def _make(self, record: Record, work: Coroutine[Any, Any, Box]) -> Record:
+        making = self._making.spawn(self._create(record, work), f"making of {record.sandbox_id}")
         try:
             made = await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -133,10 +188,10 @@ class Boxes:
             raise made
         return made
 
-    async def _create(self, record: Record, spec: SandboxSpec) -> Record | Exception:
+    async def _create(self, record: Record, work: Coroutine[Any, Any, Box]) -> Record | Exception:
         """Never cut short: only a runtime that has finished can say what there is to end."""
         try:
-            box = await self._runtime.create(spec)
+            box = await work
         except Exception as error:
             await self.discard(record)
             return error

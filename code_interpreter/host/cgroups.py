@@ -249,6 +249,6 @@ def _write(path: Path, value: str | int) -> None:
 
 def _number(path: Path) -> int | None:
     """None for ``max``, and where there is no such file."""
-    with contextlib.suppress(OSError, ValueError):
-        return int(path.read_text())
+    with contextlib.suppress(OSError, ValueError), path.open("rb", buffering=0) as file:
+        return int(file.read())
     return None

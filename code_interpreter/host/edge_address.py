@@ -22,7 +22,7 @@ _INTERNAL_PATHS = {
         f"/{name}"
         for name in ("init", "freeze", "unfreeze", "collapse", "fsfreeze", "fsthaw", "upgrade")
     ),
-    GATEWAY_PORT: frozenset({"/init", "/freeze", "/unused"}),
+    GATEWAY_PORT: frozenset({"/init", "/freeze", "/unused", "/settled"}),
 }
 _ENVD_PATHS = ("/files", "/health", "/filesystem.Filesystem/", "/process.Process/")
 _JUPYTER_PATH = re.compile(r"/jupyter/([^/?]*)(/[^?]*)?(\?.*)?")

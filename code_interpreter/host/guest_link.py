@@ -72,6 +72,10 @@ class GuestLink:
         """Have kernels that were started ahead end if nobody has used them so long from now."""
         await self._request("POST", GATEWAY_SOCKET, "/unused", body={"seconds": seconds})
 
+    async def until_settled(self) -> None:
+        """Return once the gateway starts no kernel any more."""
+        await self._request("GET", GATEWAY_SOCKET, "/settled")
+
     async def prepare_for_pause(self) -> None:
         """Tell the gateway that its clients do not go away because they want to."""
         await self._request("POST", GATEWAY_SOCKET, "/freeze")

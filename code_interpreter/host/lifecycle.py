@@ -32,6 +32,7 @@ from code_interpreter.host.errors import (
     TooManySandboxes,
 )
 from code_interpreter.host.expiry import Expiry
+from code_interpreter.host.furnishing import Furnishing
 from code_interpreter.host.idempotency import Repetitions
 from code_interpreter.host.journal import Change, Journal
 from code_interpreter.host.limits import LimitPolicy
@@ -75,7 +76,8 @@ class Lifecycle:
         self._making = 0
         self._stopping = False
         self.pool: Pool | None = None
-        self._filling: asyncio.Task[None] | None = None
+        self._furnishing: Furnishing | None = None
+        self._ahead: list[asyncio.Task[None]] = []
         self._repetitions = Repetitions()
         self._expiry = Expiry(self._running, self._tasks, self._time_out)
         self.last_end = time.monotonic()
@@ -103,7 +105,21 @@ class Lifecycle:
         self._tasks.spawn(self._expiry.run(), "expiry")
         if self._settings.pool_size:
             self.pool = self._make_pool()
-            self._filling = self._tasks.spawn(self.pool.run(), "pool")
+            self._ahead.append(self._tasks.spawn(self.pool.run(), "pool"))
+        if self._settings.furnished_max and self._runtime.furnishes:
+            self._furnishing = self._make_furnishing()
+            self._ahead.append(self._tasks.spawn(self._furnishing.run(), "furnishing"))
+
+    def _make_furnishing(self) -> Furnishing:
+        return Furnishing(
+            check_template(self._templates, self._settings.pool_template),
+            self.limits.defaults,
+            self._settings.furnished_max,
+            self.boxes,
+            self._machine,
+            busy=lambda: self._making > 0,
+            pooled=lambda: 0 if self.pool is None else self.pool.wanted(),
+        )
 
     def _make_pool(self) -> Pool:
         least = self._settings.pool_size
@@ -135,8 +151,8 @@ class Lifecycle:
         """
         self._stopping = True
         self._runtime.stop_making()
-        if self._filling is not None:
-            self._filling.cancel()
+        for task in self._ahead:
+            task.cancel()
         await self.boxes.finish_making()
         await self._tasks.close()
         entries = self.registry.entries()
@@ -198,15 +214,18 @@ class Lifecycle:
         return record
 
     async def _ready_or_new(self, template: str, limits: Limits, wish: Wish) -> Record:
+        if self._furnishing is not None:
+            self._furnishing.note_create()
         ready = await self.pool.take(template, limits) if self.pool else None
         if ready is not None:
             try:
                 return await self._introduce(ready, template, wish)
             except RuntimeFailure as error:
                 _log.warning("a ready sandbox was of no use, a new one is made: %s", error)
-        async with self.boxes.turn():
+        async with self.boxes.turn() as done:
             made = await self.boxes.make(template, limits)
-            return await self._introduce(made, template, wish)
+            done.append(await self._introduce(made, template, wish))
+        return done[0]
 
     def _check_internet(self, wish: Wish) -> None:
         if wish.cuts_internet and not self._runtime.cuts_internet:

@@ -145,7 +145,7 @@ class Pool:
         boxes = self._boxes_ready()
         warm = sum(record in self._warmth for record in boxes)
         memory = sum(map(self._memory_of, boxes))
-        return PoolState(len(boxes), self._wanted(), warm, memory)
+        return PoolState(len(boxes), self.wanted(), warm, memory)
 
     def _memory_of(self, record: Record) -> int:
         used = self._runtime.memory_bytes(record.live_box)
@@ -174,19 +174,20 @@ class Pool:
             await self._watchers.close()
             await self._warmth.close()
 
-    def _wanted(self) -> int:
+    def wanted(self) -> int:
+        """How many boxes there should be, as the last minute was."""
         return min(max(self._plan.least, self._demand.peak()), self._plan.most)
 
     async def _settle(self) -> None:
         plan = self._plan
         self._files = (await self._templates.prepare(plan.template, _log.info)).directory
-        while len(self._ready) < self._wanted():
+        while len(self._ready) < self.wanted():
             await self._until_quiet()
             if self._machine.shortage(plan.limits, spare=SPARE):
                 break
             await self._make_one()
         while self._ready and (
-            len(self._ready) > self._wanted() or self._machine.shortage(plan.limits)
+            len(self._ready) > self.wanted() or self._machine.shortage(plan.limits)
         ):
             if not await self._end_more_languages():
                 await self._give_back()

@@ -162,7 +162,7 @@ def etc_fingerprint(etc: Path = Path("/etc")) -> str:
     found = hashlib.sha256()
     for name in _FROM_ETC:
         with contextlib.suppress(OSError):
-            found.update(f"{name} {(etc / name).lstat().st_mtime_ns}\n".encode())
+            found.update(f"{name} {os.lstat(f'{etc}/{name}').st_mtime_ns}\n".encode())
     return found.hexdigest()[:8]
 
 

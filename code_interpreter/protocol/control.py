@@ -341,6 +341,8 @@ class Pool(_Wire):
     """In how many of the ready ones other languages than Python have been started ahead."""
     memory_bytes: int
     """What the ready ones take, as far as it is counted by the system, else estimated."""
+    furnished: int = 0
+    """How many are there beside, half made: nothing runs in them yet."""
 
 
 # --- finding the host -------------------------------------------------------------------

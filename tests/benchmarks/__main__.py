@@ -24,11 +24,15 @@ def in_kernels() -> list[Row]:
 
 
 def create() -> list[Row]:
-    ahead = {"CODE_INTERPRETER_WARM_LANGUAGES": "javascript"}
+    half = {"CODE_INTERPRETER_FURNISHED_MAX": "20"}  # as it is by default
+    ahead = {"CODE_INTERPRETER_WARM_LANGUAGES": "javascript", **half}
     with running_service(CODE_INTERPRETER_POOL_SIZE="4", **ahead) as service:
         os.environ.update(service.environment)
         rows = start.pool_warm(service)
     with running_service(CODE_INTERPRETER_POOL_SIZE="0") as service:
+        os.environ.update(service.environment)
+        rows += start.nothing_ahead()
+    with running_service(CODE_INTERPRETER_POOL_SIZE="0", **half) as service:
         os.environ.update(service.environment)
         return rows + start.pool_empty()
 

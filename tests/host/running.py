@@ -20,7 +20,11 @@ import httpx
 from code_interpreter.protocol.control import HostFile
 
 START_DEADLINE = 90.0
-NO_POOL = {"CODE_INTERPRETER_POOL_SIZE": "0", "CODE_INTERPRETER_WARM_LANGUAGES": "none"}
+NO_POOL = {
+    "CODE_INTERPRETER_POOL_SIZE": "0",
+    "CODE_INTERPRETER_FURNISHED_MAX": "0",
+    "CODE_INTERPRETER_WARM_LANGUAGES": "none",
+}
 """Tests count the sandboxes that they made."""
 STOP_DEADLINE = 20.0
 _EXPORT = re.compile(r"export (E2B_[A-Z_]+)=(\S+)")

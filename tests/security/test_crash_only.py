@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -13,15 +14,17 @@ import pytest
 
 from code_interpreter import Sandbox
 from code_interpreter.host.runtimes.namespaces import box_name
+from code_interpreter.protocol.boxes import PID_FILE
 from tests.host.running import RunningHost, data_directory
 from tests.service import cache_directory, cgroups_named, mounts_below, processes_of
 
 pytestmark = [pytest.mark.security, pytest.mark.timeout(180)]
 
 
-def _start(data: Path) -> RunningHost:
+def _start(data: Path, **settings: str) -> RunningHost:
     templates = cache_directory() / "templates"
     env = {"CODE_INTERPRETER_TEMPLATES_DIR": str(templates), "CODE_INTERPRETER_POOL_SIZE": "1"}
+    env |= settings
     return RunningHost(data, "--runtime", "namespaces", env=env).wait_until_ready()
 
 
@@ -94,6 +97,48 @@ def test_the_fork_server_comes_back(data: Path) -> None:
             assert sandbox.kill()
     finally:
         host.stop()
+
+
+def test_boxes_that_are_half_made_are_used_and_go_with_their_host(data: Path) -> None:
+    ahead = {"CODE_INTERPRETER_POOL_SIZE": "0", "CODE_INTERPRETER_FURNISHED_MAX": "2"}
+    host = _start(data, **ahead)
+    with ThreadPoolExecutor(3) as threads:
+        burst = list(threads.map(lambda _: _create(host), range(3)))
+    _wait_until(lambda: _furnished(host) == 2, 60)
+    dead, used = (path.name for path in _by_age(data / "run")[-2:])
+    os.kill(int((data / "run" / dead / PID_FILE).read_text().split()[0]), signal.SIGKILL)
+    try:
+        next_one = _create(host)  # not of the dead one, but of the one after it
+        assert box_name(next_one.sandbox_id) == used
+        assert next_one.run_code("6 * 7").text == "42"
+        _wait_until(lambda: _furnished(host) == 2, 60)
+        left = {path.name for path in _by_age(data / "run")[-2:]}
+    finally:
+        host.stop(signal.SIGKILL)
+    again = _start(data, **ahead)
+    try:
+        _wait_until(lambda: left.isdisjoint(path.name for path in (data / "run").iterdir()))
+        assert [found for name in (dead, *left) for found in cgroups_named(name)] == []
+        for sandbox in (*burst, next_one):
+            assert Sandbox.connect(sandbox.sandbox_id, **again.options).kill()
+    finally:
+        assert again.stop() == 0
+    assert list((data / "sandboxes").iterdir()) == []
+    assert mounts_below(data) == []
+
+
+def _create(host: RunningHost) -> Sandbox:
+    return Sandbox.create(timeout=600, **host.options)
+
+
+def _furnished(host: RunningHost) -> int:
+    with host.http() as http:
+        return int(http.get("/pool").json()["furnished"])
+
+
+def _by_age(directory: Path) -> list[Path]:
+    boxes = [path for path in directory.iterdir() if path.is_dir()]
+    return sorted(boxes, key=lambda path: (path / PID_FILE).stat().st_mtime_ns)
 
 
 def test_nothing_is_left_after_some_sandboxes_and_a_clean_stop(data: Path) -> None:

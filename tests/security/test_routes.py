@@ -89,7 +89,7 @@ def _routes_of_api(http: httpx.Client) -> list[tuple[str, str]]:
 
 # --- envd -------------------------------------------------------------------------------
 
-OF_THE_HOST_ALONE = {"/init", "/freeze", "/unused"}
+OF_THE_HOST_ALONE = {"/init", "/freeze", "/unused", "/settled"}
 """Of envd and of the gateway."""
 
 

@@ -16,8 +16,9 @@ def pool_routes(lifecycle: Lifecycle) -> APIRouter:
     @router.get("/pool", response_model=Pool)
     async def pool() -> Response:
         """Sandboxes that are kept ready, and the memory that they take."""
+        furnished = len(lifecycle.boxes.furnished)
         if lifecycle.pool is None:
-            return answer(Pool(ready=0, wanted=0, warm=0, memory_bytes=0))
+            return answer(Pool(ready=0, wanted=0, warm=0, memory_bytes=0, furnished=furnished))
         held = lifecycle.pool.state()
         return answer(
             Pool(
@@ -25,6 +26,7 @@ def pool_routes(lifecycle: Lifecycle) -> APIRouter:
                 wanted=held.wanted,
                 warm=held.warm,
                 memory_bytes=held.memory_bytes,
+                furnished=furnished,
             )
         )
 
