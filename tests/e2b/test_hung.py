@@ -63,6 +63,7 @@ async def test_envd(host: Service) -> None:
     box = await AsyncSandbox.create(timeout=300, **host.options)
     try:
         under_way = await box.commands.run("sleep 300; echo done", background=True, timeout=0)
+        spared = await box.commands.run("sleep 300", background=True, timeout=0)
         pty = await box.pty.create(PtySize(24, 80), on_data=lambda _: None, timeout=0)
         with stopped(box.sandbox_id, ENVD):
             asked = {
@@ -88,7 +89,7 @@ async def test_envd(host: Service) -> None:
                 each.sandbox_id for each in await AsyncSandbox.list(**account(host)).next_items()
             ]
         await until_well(box)
-        assert under_way.pid in [each.pid for each in await box.commands.list()]
+        assert spared.pid in [each.pid for each in await box.commands.list()]
     finally:
         assert await box.kill() is True
 
