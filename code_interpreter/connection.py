@@ -22,6 +22,7 @@ from code_interpreter.errors import SandboxException
 from code_interpreter.link import Link
 from code_interpreter.protocol.executions import (
     ClientMessage,
+    EndOfExecution,
     ExecutionEvent,
     GatewayMessage,
     encode,
@@ -90,16 +91,18 @@ class Connection:
         self._subscriptions: weakref.WeakValueDictionary[str, Subscription] = (
             weakref.WeakValueDictionary()
         )
+        self._coming: set[str] = set()
+        """Executions whose events come over this WebSocket, whether anybody takes them or not."""
         self._socket: ClientConnection | None = None
         self._reader: threading.Thread | None = None
         self._closed = False
         self.process = os.getpid()
         """Whom the reader belongs to: a fork has the object, but not the thread."""
 
-    def follows(self, execution_id: str) -> bool:
-        """Whether there is a subscription to this execution."""
+    def is_taken_for(self, execution_id: str) -> bool:
+        """Whether events of this execution come here already; another's would mix with them."""
         with self._lock:
-            return execution_id in self._subscriptions
+            return execution_id in self._coming
 
     def subscribe(self, course: Course, timeout: float | None) -> Subscription:
         """Start or attach to an execution.
@@ -111,6 +114,7 @@ class Connection:
         with self._opening:
             with self._lock:
                 self._subscriptions[course.execution_id] = subscription
+                self._coming.add(course.execution_id)
                 connected = self._reader is not None
             if not connected:
                 try:
@@ -208,6 +212,8 @@ class Connection:
             self._fail_all(SandboxException(f"The sandbox refused a message: {message.message}"))
             return
         with self._lock:
+            if isinstance(message, EndOfExecution):
+                self._coming.discard(message.execution_id)
             subscription = self._subscriptions.get(message.execution_id)
         if subscription is not None:
             subscription.inbox.put(message)
@@ -217,6 +223,7 @@ class Connection:
             if self._subscriptions and not self._closed:
                 return False
             self._socket = self._reader = None
+            self._coming.clear()
             return True
 
     def _reconnect(self, reason: Exception) -> None:
@@ -237,6 +244,7 @@ class Connection:
         with self._lock:
             self._socket = websocket
             waiting = list(self._subscriptions.values())
+            self._coming = {subscription.course.execution_id for subscription in waiting}
         for subscription in waiting:
             subscription.inbox.put(None)
             for message in subscription.course.opening():
@@ -247,6 +255,7 @@ class Connection:
             self._reader = None
             lost = dict(self._subscriptions)
             self._subscriptions.clear()
+            self._coming.clear()
         for execution_id, subscription in lost.items():
             subscription.inbox.put(links.loss(final, execution_id, reason))
 

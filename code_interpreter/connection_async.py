@@ -19,6 +19,7 @@ from code_interpreter.errors import SandboxException
 from code_interpreter.link import Link
 from code_interpreter.protocol.executions import (
     ClientMessage,
+    EndOfExecution,
     ExecutionEvent,
     GatewayMessage,
     encode,
@@ -87,12 +88,14 @@ class AsyncConnection:
         self._subscriptions: weakref.WeakValueDictionary[str, AsyncSubscription] = (
             weakref.WeakValueDictionary()
         )
+        self._coming: set[str] = set()
+        """Executions whose events come over this WebSocket, whether anybody takes them or not."""
         self._socket: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
 
-    def follows(self, execution_id: str) -> bool:
-        """Whether there is a subscription to this execution."""
-        return execution_id in self._subscriptions
+    def is_taken_for(self, execution_id: str) -> bool:
+        """Whether events of this execution come here already; another's would mix with them."""
+        return execution_id in self._coming
 
     async def subscribe(self, course: Course, open_timeout: float | None) -> AsyncSubscription:
         """Start or attach to an execution.
@@ -103,6 +106,7 @@ class AsyncConnection:
         subscription = AsyncSubscription(course, self._forget, self._ping)
         async with self._opening:
             self._subscriptions[course.execution_id] = subscription
+            self._coming.add(course.execution_id)
             if self._reader is None:
                 try:
                     await self._open(open_timeout)
@@ -181,6 +185,7 @@ class AsyncConnection:
             raise
         finally:
             self._reader = None
+            self._coming.clear()
             if self._socket is not None:
                 self._socket.transport.abort()
                 self._socket = None
@@ -201,6 +206,8 @@ class AsyncConnection:
         if message.execution_id is None:
             self._fail_all(SandboxException(f"The sandbox refused a message: {message.message}"))
             return
+        if isinstance(message, EndOfExecution):
+            self._coming.discard(message.execution_id)
         subscription = self._subscriptions.get(message.execution_id)
         if subscription is not None:
             subscription.inbox.put_nowait(message)
@@ -218,7 +225,9 @@ class AsyncConnection:
                     self._give_up(final, reason)
                     return
             await asyncio.sleep(delay)
-        for subscription in list(self._subscriptions.values()):
+        waiting = list(self._subscriptions.values())
+        self._coming = {subscription.course.execution_id for subscription in waiting}
+        for subscription in waiting:
             subscription.inbox.put_nowait(None)
             for message in subscription.course.opening():
                 await self.send(message)
@@ -226,6 +235,7 @@ class AsyncConnection:
     def _give_up(self, final: Exception | None, reason: Exception) -> None:
         lost = dict(self._subscriptions)
         self._subscriptions.clear()
+        self._coming.clear()
         for execution_id, subscription in lost.items():
             subscription.inbox.put_nowait(links.loss(final, execution_id, reason))
 

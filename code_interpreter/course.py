@@ -5,6 +5,7 @@ from __future__ import annotations
 from code_interpreter.errors import (
     ExecutionLostException,
     InvalidCodeException,
+    SandboxException,
     from_status,
 )
 from code_interpreter.protocol.executions import (
@@ -74,9 +75,10 @@ class Course:
         if message.seq <= self._last_seq:
             return None
         if message.seq != self._last_seq + 1:
-            # Meant for another handle of this connection, that is farther on: the gateway
-            # sends each who attaches all events in order, so this one's are still to come.
-            return None
+            raise SandboxException(
+                f"Events {self._last_seq + 1} to {message.seq - 1} of execution "
+                f"'{self.execution_id}' are missing: the sandbox broke the protocol"
+            )
         self._last_seq = message.seq
         self._events += 1
         self._answer = None

@@ -402,7 +402,7 @@ class Sandbox(embedded.EmbeddedByDefault, Inspection, BaseSandbox):
         connection = self._connection
         if connection is None or connection.process != os.getpid():
             self._connection = connection = self._new_connection()
-        if connection.follows(execution_id):
+        if connection.is_taken_for(execution_id):
             return self._new_connection(shared=False)
         return connection
 

@@ -415,7 +415,7 @@ class AsyncSandbox(embedded.EmbeddedByDefault, AsyncInspection, BaseSandbox):
         connection = self._connection
         if connection is None or connection.loop is not asyncio.get_running_loop():
             self._connection = connection = self._new_connection()
-        if connection.follows(execution_id):
+        if connection.is_taken_for(execution_id):
             return self._new_connection(shared=False)
         return connection
 

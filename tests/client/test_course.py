@@ -68,15 +68,6 @@ def test_attaching_reads_on_after_what_is_known(count: int, data: st.DataObject)
     assert [event.seq for event in news if event is not None] == list(range(after + 1, count + 1))
 
 
-def test_events_of_a_handle_that_is_farther_on_are_left_to_it() -> None:
-    """Both are followed over one connection, and a closed one for a while yet."""
-    events = _events(6)
-    course = Course(Attach(execution_id="e"))
-    mixed = [events[3], events[0], events[4], events[1], events[5], *events[2:]]
-    assert [event for event in map(course.receive, mixed) if event is not None] == events
-    assert course.ended
-
-
 def test_what_nobody_answered_is_said_again() -> None:
     execute = Execute(execution_id="e", code="1")
     course = Course(execute)

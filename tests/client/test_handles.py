@@ -95,6 +95,18 @@ def test_two_handles_follow_one_execution(peer: Peer) -> None:
     assert handle.wait(timeout=5).logs.stdout == ["a", "b"]
 
 
+def test_what_a_closed_handle_leaves_behind_does_not_mix_with_another_ones_events(
+    peer: Peer,
+) -> None:
+    steps = [step for number in range(100) for step in (stdout(f"{number}\n"), ["sleep", 0.005])]
+    sandbox = peer.sandbox()
+    with sandbox.run_code(program(*steps, ["end"]), background=True) as handle:
+        for _ in range(20):
+            next(handle)
+    again = sandbox.attach_execution(handle.id).wait(timeout=10)
+    assert "".join(again.logs.stdout) == "".join(f"{number}\n" for number in range(100))
+
+
 def test_attaching_reads_on_from_an_event(peer: Peer) -> None:
     sandbox = peer.sandbox()
     execution = sandbox.run_code(program(stdout("a"), stdout("b"), ["end"]))

@@ -288,10 +288,10 @@ def test_any_archive_stays_inside(archive: Archive, entries: list[tuple[str, str
 
 @pytest.mark.timeout(180)
 def test_a_large_directory_with_flat_memory(archive: Archive) -> None:
-    """700 MB in 1,200 files, both ways at once; envd grows by less than 64 MB."""
+    """300 MB in 1,200 files, both ways at once; envd grows by less than 64 MB."""
     sandbox = archive.sandbox
     sandbox.commands.run(
-        "mkdir -p large && cd large && head -c 600M /dev/zero > big && "
+        "mkdir -p large && cd large && head -c 200M /dev/zero > big && "
         "for n in $(seq 1200); do head -c 90000 /dev/zero > f$n; done",
         timeout=60,
     )
@@ -314,7 +314,7 @@ def test_a_large_directory_with_flat_memory(archive: Archive) -> None:
         done.set()
         watching.join()
     assert posted.json() == {
-        "path": "/home/user/copy", "entries": 1201, "bytes": 600 * 1024 * 1024 + 1200 * 90_000,
+        "path": "/home/user/copy", "entries": 1201, "bytes": 200 * 1024 * 1024 + 1200 * 90_000,
     }  # fmt: skip
     assert max(highest) - before < 64 * 1024 * 1024
     sandbox.commands.run("rm -rf large copy")

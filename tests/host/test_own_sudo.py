@@ -66,5 +66,6 @@ def test_the_root_of_a_template_knows_the_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: IdKind
 ) -> None:
     monkeypatch.setattr(templates, "id_grant", lambda: IdGrant(kind))
+    monkeypatch.setattr(templates, "sandboxes_own_usr", lambda: False)
     templates._make_root(tmp_path / "root")
     assert "Plugin sudoers_policy" in (tmp_path / "root" / "etc" / "sudo.conf").read_text()
