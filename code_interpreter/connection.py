@@ -178,7 +178,7 @@ class Connection:
         websocket.__enter__()  # its with block ends where `_read` does
         try:
             links.check_subprotocol(websocket.subprotocol)
-            links.prepare(websocket.socket)
+            links.keep_alive(websocket.socket)
         except BaseException:
             websocket.close()
             raise

@@ -167,7 +167,7 @@ class AsyncConnection:
         try:
             links.check_subprotocol(websocket.subprotocol)
             tcp: socket.socket = websocket.transport.get_extra_info("socket")
-            links.prepare(tcp)
+            links.keep_alive(tcp)
         except BaseException:
             websocket.transport.abort()
             raise

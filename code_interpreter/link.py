@@ -35,7 +35,6 @@ DEFAULT_TEMPLATE = "code-interpreter-v1"
 """The template with kernels in it."""
 RECONNECT_SECONDS = 30.0
 """How long a connection that was lost is tried again."""
-RECEIVE_BYTES = 256 << 10
 SILENT_SECONDS = 10.0
 """After which a client that waits for an event has the gateway show that it lives: a gateway that
 owes an answer and does not give it is found to hang, and then its connections are ended."""
@@ -152,13 +151,8 @@ def _proxy_url(proxy: str | httpx.URL | httpx.Proxy | None) -> str | None:
     return str(proxy)
 
 
-def prepare(sock: socket.socket) -> None:
-    """Have the kernel notice, within a minute, that the other end is gone without a word.
-
-    And keep little of what has not been read: all executions come through one socket, so the
-    answer of a short one would wait behind the megabytes that a long one has printed.
-    """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+def keep_alive(sock: socket.socket) -> None:
+    """Have the kernel notice, within a minute, that the other end is gone without a word."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
