@@ -35,8 +35,8 @@ def plot(points: _Points, target: Path) -> None:
 
 def _memory(axes: Any, points: _Points) -> None:
     label = "available memory of the machine, each further"
-    _line(axes, points, "available_mib", _BLUE, label, lower=True)
-    _line(axes, points, "pss_mib", _ORANGE, "PSS of its processes")
+    _line(axes, points, "available_mib", _BLUE, label)
+    _line(axes, points, "pss_mib", _ORANGE, "PSS of its processes", lower=True)
     axes.axhline(TARGET_MIB, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
         f"target {TARGET_MIB} MiB",
@@ -83,7 +83,7 @@ def _line(
     axes.annotate(
         f"{values[-1]:.3g}",
         (numbers[-1], values[-1]),
-        xytext=(8, -7 if lower else 3),
+        xytext=(8, -8 if lower else 3),
         textcoords="offset points",
         color=colour,
         fontweight="bold",
