@@ -121,6 +121,8 @@ class Connection:
                     self._open(timeout)
                 except BaseException:
                     self._forget(subscription)
+                    with self._lock:
+                        self._coming.discard(course.execution_id)
                     raise
         try:
             for message in course.opening():

@@ -112,6 +112,7 @@ class AsyncConnection:
                     await self._open(open_timeout)
                 except BaseException:
                     self._forget(subscription)
+                    self._coming.discard(course.execution_id)
                     raise
         try:
             for message in course.opening():

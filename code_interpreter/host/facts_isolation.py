@@ -11,6 +11,7 @@ from pathlib import Path
 from code_interpreter.host.containers import container, least_way, whole_way
 from code_interpreter.host.facts import Fact, Standing, as_root, ok, read, works
 from code_interpreter.host.ids import (
+    SYS_ADMIN,
     IdKind,
     has_capability,
     id_grant,
@@ -20,7 +21,6 @@ from code_interpreter.host.ids import (
 )
 from code_interpreter.host.trial import Trial
 
-_SYS_ADMIN = 21
 _CAPABILITIES = {
     23: "CAP_SYS_NICE: supervisors come no sooner than user code",
     24: "CAP_SYS_RESOURCE: open files stay limited to what the host itself has",
@@ -79,7 +79,7 @@ def privileges() -> Fact:
     if os.getuid() != 0:
         detail = f"{user_name()}, an ordinary user"
         return Fact(name, Standing.LIMITED, detail, as_root())
-    if not has_capability(_SYS_ADMIN):
+    if not has_capability(SYS_ADMIN):
         return Fact(name, Standing.LIMITED, "root, who may not mount (CAP_SYS_ADMIN)", as_root())
     if not is_machine_root():
         detail = "root of a user namespace only, as in a rootless container"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from code_interpreter.protocol.boxes import FULL_RANGE
 
-_SYS_ADMIN = 21
+SYS_ADMIN = 21
+"""The number of CAP_SYS_ADMIN (capabilities(7))."""
 _ALL_IDS = 0xFFFF_FFFF
 """How many uids the first user namespace has (user_namespaces(7))."""
 
@@ -51,7 +52,7 @@ def id_grant() -> IdGrant:
 def is_machine_root() -> bool:
     """Root of the whole machine, who may mount: neither that of a user namespace, such as a
     rootless container, nor one that was left without CAP_SYS_ADMIN."""
-    if os.getuid() != 0 or not has_capability(_SYS_ADMIN):
+    if os.getuid() != 0 or not has_capability(SYS_ADMIN):
         return False
     lines = Path("/proc/self/uid_map").read_text().splitlines()
     return any(int(line.split()[2]) == _ALL_IDS for line in lines)

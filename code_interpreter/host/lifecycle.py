@@ -159,6 +159,7 @@ class Lifecycle:
         doomed = [entry for entry in entries if end_sandboxes or not entry.is_visible]
         if doomed:
             _log.info("stopping: %d sandboxes end with this host", len(doomed))
+        if end_sandboxes:
             self._runtime.hasten()
         for entry in doomed:
             self._tasks.spawn(self._end_with_host(entry), f"end of {entry.record.sandbox_id}")

@@ -51,7 +51,7 @@ def try_out(directory: Path, *, memory_reserve: int) -> Trial:
         with tempfile.TemporaryDirectory(dir=directory, prefix="doctor-") as place:
             return asyncio.run(_try_out(Path(place), memory_reserve))
     except (OSError, RuntimeFailure) as error:
-        return Trial(Isolation("", (), ()), refused=str(error))
+        return Trial(Isolation("", (), ()), refused=_words(error))
 
 
 async def _try_out(place: Path, memory_reserve: int) -> Trial:
@@ -72,9 +72,15 @@ async def _try_out(place: Path, memory_reserve: int) -> Trial:
         finally:
             await runtime.kill(box)
     except (OSError, RuntimeFailure) as error:
-        return Trial(isolation, refused=str(error))
+        return Trial(isolation, refused=_words(error))
     finally:
         await runtime.stop()
+
+
+def _words(error: OSError | RuntimeFailure) -> str:
+    if isinstance(error, TimeoutError):  # which has no words of its own
+        return f"not ready after {DEADLINE:g} seconds: is this machine very busy? Then try again"
+    return str(error) or repr(error)
 
 
 def _what_it_lacks(runtime: NamespacesRuntime, box: Box) -> str:

@@ -58,6 +58,16 @@ def test_what_is_refused_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(data.iterdir()) == []
 
 
+def test_what_takes_too_long_is_not_called_made(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("code_interpreter.host.trial.DEADLINE", 0.0)
+    trial = try_out(data, memory_reserve=RESERVE)
+    assert not trial.made
+    assert "not ready after 0 seconds" in trial.refused
+    assert list(data.iterdir()) == []
+
+
 TRY = """
 import json, sys
 from pathlib import Path

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from e2b import CommandExitException, Sandbox
 
+from code_interpreter.guest.box import MOST_TERMINALS
 from tests.service import Service, cache_directory
 
 pytestmark = pytest.mark.security
@@ -322,6 +323,20 @@ print(sum(libc.inotify_init1(0) >= 0 for _ in range(1000)))
         other.files.watch_dir("/home/user/watched").stop()
     finally:
         other.kill()
+
+
+@pytest.mark.parametrize("user", ["user", "root"])
+def test_one_box_does_not_take_every_terminal(box: Sandbox, service: Service, user: str) -> None:
+    """The machine has one supply of them (pty(7))."""
+    probe = (
+        "import os\nopened = []\ntry:\n"
+        "    while len(opened) < 1000: opened.append(os.openpty())\n"
+        "except OSError as error: print(error)\nprint(len(opened))"
+    )
+    reason, count = _python(box, probe, user).splitlines()
+    assert "No space left" in reason
+    assert 100 < int(count) <= MOST_TERMINALS
+    assert _run(box, "script -qec 'echo there' /dev/null").split() == ["there"]
 
 
 def test_fork_bomb_stays_inside(service: Service) -> None:
