@@ -194,7 +194,7 @@ def _is_healthy(host: HostFile) -> bool:
     )
     try:
         connection.request("GET", "/health")
-        return connection.getresponse().status == 204
+        return connection.getresponse().status in (200, 204)  # 200: its disk is short
     except (OSError, http.client.HTTPException):
         return False
     finally:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from code_interpreter.cli.main import fail
 from code_interpreter.cli.options import DataDir, read_settings
+from code_interpreter.host import cgroup_search
 from code_interpreter.host.admission import memory_reserve
 from code_interpreter.host.data_directory import DataDirectory, DataDirectoryUnusable
 from code_interpreter.host.facts import Fact, Standing
@@ -48,8 +49,9 @@ def doctor(
         DataDirectory(settings.data_dir).prepare()
     except DataDirectoryUnusable as error:
         fail(str(error))
-    trial = try_out(settings.data_dir, memory_reserve=memory_reserve(settings))
-    sections = examine(settings.data_dir, trial)
+    with cgroup_search.as_found():
+        trial = try_out(settings.data_dir, memory_reserve=memory_reserve(settings))
+        sections = examine(settings, trial)
     facts = [fact for section in sections for fact in section.facts]
     verdict = judge(facts, trial.isolation)
     if as_json:

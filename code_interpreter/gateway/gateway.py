@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,20 @@ log = logging.getLogger(__name__)
 class Refusal(Exception):
     """A request that is not acted on; ``status`` is HTTP's."""
 
+    headers: Mapping[str, str] = {}
+
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class TooMany(Refusal):
+    """A limit is reached. Waiting for it is the caller's choice, not the client's."""
+
+    headers = {"Retry-After": "1", "Should-Retry": "false"}  # noqa: RUF012
+
+    def __init__(self, message: str) -> None:
+        super().__init__(429, message)
 
 
 class LostWithGateway(Exception):
@@ -227,7 +238,7 @@ class Gateway:
     def _new_context(self, language: str, cwd: str) -> Context:
         limit = self._max_contexts
         if len(self._contexts) >= limit:
-            raise Refusal(429, f"There are {limit} contexts, which is the limit; remove one first")
+            raise TooMany(f"There are {limit} contexts, which is the limit; remove one first")
         try:
             spec = self._languages.spec(language)
         except UnknownLanguage as error:
@@ -289,9 +300,7 @@ class Gateway:
             context = self._default_context(self._languages.normalise(language or DEFAULT))
         limit = self._max_queued
         if context.queue_length >= limit:
-            raise Refusal(
-                429, f"{limit} cells wait in this context, which is the limit; cancel some"
-            )
+            raise TooMany(f"{limit} cells wait in this context, which is the limit; cancel some")
         self._ledger.accepted(request.execution_id, context.id)
         run = context.submit(request, self._ended)
         self._runs[request.execution_id] = run

@@ -105,9 +105,14 @@ class Handler(RequestHandler):
             raise Refusal(400, _explain(error)) from error
 
     def refuse(self, refusal: Refusal) -> None:
-        self.set_status(refusal.status)
+        self.begin_refusal(refusal)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(str(refusal))
+
+    def begin_refusal(self, refusal: Refusal) -> None:
+        self.set_status(refusal.status)
+        for name, value in refusal.headers.items():
+            self.set_header(name, value)
 
     async def relay(
         self,

@@ -37,7 +37,7 @@ class JupyterHandler(Handler):
     """Errors are JSON here, with a ``message``."""
 
     def refuse(self, refusal: Refusal) -> None:
-        self.set_status(refusal.status)
+        self.begin_refusal(refusal)
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps({"message": str(refusal), "reason": None}))
 

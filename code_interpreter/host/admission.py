@@ -52,11 +52,13 @@ class Admission:
         needed = max(PLEDGE, self._part(limits.memory_bytes)) + spare
         if room < needed:
             return _text("memory", needed, room, self.memory_reserve)
+        return self.disk_shortage(limits)
+
+    def disk_shortage(self, limits: Limits) -> str | None:
+        """What the data directory's disk lacks for a sandbox of these limits; or None."""
         free = shutil.disk_usage(self._directory).free - self._disk_reserve
         needed = self._part(limits.disk_bytes)
-        if free < needed:
-            return _text("disk", needed, free, self._disk_reserve)
-        return None
+        return _text("disk", needed, free, self._disk_reserve) if free < needed else None
 
     @contextmanager
     def making(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -34,10 +34,7 @@ def find_v2(group: str, mount: Path = MOUNT, wanted: Iterable[str] = WANTED) -> 
     if not (mount / "cgroup.controllers").is_file():
         return None
     wanted, best = frozenset(wanted), None
-    own = _place(mount, _group_of("self", ""))
-    for parent in (own, *own.parents):
-        if parent == mount.parent:
-            break
+    for parent in _above(mount):
         _make_way(parent, mount)
         available = wanted & _controllers(parent)
         if best is not None and len(available) < len(best.controllers):  # it has the freezer, too
@@ -49,6 +46,53 @@ def find_v2(group: str, mount: Path = MOUNT, wanted: Iterable[str] = WANTED) -> 
             if available == wanted:
                 break
     return best
+
+
+@contextlib.contextmanager
+def as_found(mount: Path = MOUNT) -> Iterator[None]:
+    """Of what is searched within it nothing stays: who made way goes back, where that is possible.
+
+    Remove the groups that were found before it ends.
+    """
+    found = [_Found(group) for group in _above(mount)]
+    try:
+        yield
+    finally:
+        for group in found:
+            group.restore()
+
+
+def _above(mount: Path) -> tuple[Path, ...]:
+    """This process's group on version 2, and those above it up to the mount."""
+    if not (mount / "cgroup.controllers").is_file():
+        return ()
+    own = _place(mount, _group_of("self", ""))
+    return tuple(group for group in (own, *own.parents) if group.is_relative_to(mount))
+
+
+class _Found:
+    """A group of version 2 as it was."""
+
+    def __init__(self, group: Path) -> None:
+        self._group = group
+        self._had_way_made = (group / OWN_GROUP).exists()
+        self._handed_down = self._read()
+
+    def _read(self) -> set[str]:
+        with contextlib.suppress(OSError):
+            return set((self._group / "cgroup.subtree_control").read_text().split())
+        return set()
+
+    def restore(self) -> None:
+        for controller in self._read() - self._handed_down:
+            with contextlib.suppress(OSError):
+                (self._group / "cgroup.subtree_control").write_text(f"-{controller}")
+        below = self._group / OWN_GROUP
+        if self._had_way_made or not below.exists():
+            return
+        with contextlib.suppress(OSError):
+            _move(map(int, (below / "cgroup.procs").read_text().split()), self._group)
+            below.rmdir()
 
 
 def _controllers(group: Path) -> frozenset[str]:
@@ -134,9 +178,14 @@ def _make_way(group: Path, mount: Path) -> None:
             return
         below = group / OWN_GROUP
         below.mkdir(exist_ok=True)
-        for pid in members:
-            with contextlib.suppress(ProcessLookupError):
-                (below / "cgroup.procs").write_text(str(pid))
+        _move(members, below)
+
+
+def _move(processes: Iterable[int], group: Path) -> None:
+    """Raises OSError where that is refused."""
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            (group / "cgroup.procs").write_text(str(pid))
 
 
 def _find_v1(group: str, mount: Path) -> Cgroups | None:

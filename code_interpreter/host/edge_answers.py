@@ -102,7 +102,7 @@ def still_transitioning(sandbox_id: str, reason: str) -> Refused:
 
 
 def overloaded(reason: str) -> Refused:
-    return _json(503, f"The host cannot open another connection: {reason}")
+    return _json(503, f"The host cannot open another connection: {reason}", retry_after=1)
 
 
 def crowded() -> Refused:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from code_interpreter.host import cgroup_search, kernel_settings
+from code_interpreter.host.admission import Admission
 from code_interpreter.host.containers import container
 from code_interpreter.host.disks import DiskImages
 from code_interpreter.host.facts import Fact, Standing, as_root, ok, read, serve
 from code_interpreter.host.ids import user_name
+from code_interpreter.host.limits import wanted_limits
+from code_interpreter.host.settings import Settings
 
 _DELEGATE_CPU = (
     "sudo systemctl set-property user.slice CPUAccounting=yes, "
@@ -66,6 +71,21 @@ def disk_space(directory: Path) -> Fact:
     return Fact(
         name, Standing.LIMITED, detail, f"sudo {remedy.rstrip(')')}" if remedy else as_root()
     )
+
+
+def free_disk(settings: Settings) -> Fact:
+    """Whether the data directory has room for a sandbox as it is by default."""
+    name, directory = "room on the disk", settings.data_dir
+    limits = wanted_limits(settings)
+    if DiskImages(directory).problem() is not None:
+        limits = replace(limits, disk_bytes=None)
+    shortage = Admission(settings, lambda: None).disk_shortage(limits)
+    if shortage is None:
+        free = shutil.disk_usage(directory).free >> 20
+        return ok(name, f"{free} MiB are free where the data directory is")
+    detail = f"too little for another sandbox: {shortage}"
+    remedy = f"make room where {directory} is, or name another place with --data-dir"
+    return Fact(name, Standing.LIMITED, detail, remedy)
 
 
 def machine_settings() -> Fact:

@@ -235,6 +235,10 @@ class Lifecycle:
                 "allow_internet_access and deny_out out, or use the runtime 'namespaces'"
             )
 
+    def disk_shortage(self) -> str | None:
+        """Why the disk has no room for another sandbox as they are by default; or None."""
+        return self._machine.disk_shortage(self.limits.defaults)
+
     def _check_room(self, limits: Limits) -> None:
         """What the pool holds is room, too: one of its boxes is taken, or it gives way."""
         if self._machine.shortage(limits) is None:

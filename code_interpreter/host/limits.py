@@ -38,21 +38,8 @@ _WISHES = {
 
 class LimitPolicy:
     def __init__(self, settings: Settings, runtime: SandboxRuntime) -> None:
-        machine = machine_limits(settings.data_dir)
-        self._maxima = replace(
-            machine,
-            memory_bytes=_bytes(settings.max_memory_mb) or machine.memory_bytes,
-            cpu_count=settings.max_cpu_count or machine.cpu_count,
-            disk_bytes=_bytes(settings.max_disk_mb) or machine.disk_bytes,
-        )
-        wanted = self._at_most_maxima(
-            Limits(
-                memory_bytes=_bytes(settings.default_memory_mb),
-                cpu_count=settings.default_cpu_count,
-                pids=settings.default_pids,
-                disk_bytes=_bytes(settings.default_disk_mb),
-            )
-        )
+        self._maxima = _maxima(settings)
+        wanted = wanted_limits(settings)
         self.defaults = _few_enough(runtime.enforceable(wanted))
         self.dropped = tuple(
             item.name
@@ -87,13 +74,31 @@ class LimitPolicy:
         disk = limits.disk_bytes or self._maxima.disk_bytes or 0
         return int(cores) if cores == int(cores) else cores, memory // MIB, disk // MIB
 
-    def _at_most_maxima(self, limits: Limits) -> Limits:
-        capped = {}
-        for item in fields(Limits):
-            value, maximum = getattr(limits, item.name), getattr(self._maxima, item.name)
-            both = [number for number in (value, maximum) if number is not None]
-            capped[item.name] = None if value is None else min(both)
-        return Limits(**capped)
+
+def wanted_limits(settings: Settings) -> Limits:
+    """What a sandbox has by default, where all of it can be enforced."""
+    wanted = Limits(
+        memory_bytes=_bytes(settings.default_memory_mb),
+        cpu_count=settings.default_cpu_count,
+        pids=settings.default_pids,
+        disk_bytes=_bytes(settings.default_disk_mb),
+    )
+    maxima, capped = _maxima(settings), {}
+    for item in fields(Limits):
+        value, maximum = getattr(wanted, item.name), getattr(maxima, item.name)
+        both = [number for number in (value, maximum) if number is not None]
+        capped[item.name] = None if value is None else min(both)
+    return Limits(**capped)
+
+
+def _maxima(settings: Settings) -> Limits:
+    machine = machine_limits(settings.data_dir)
+    return replace(
+        machine,
+        memory_bytes=_bytes(settings.max_memory_mb) or machine.memory_bytes,
+        cpu_count=settings.max_cpu_count or machine.cpu_count,
+        disk_bytes=_bytes(settings.max_disk_mb) or machine.disk_bytes,
+    )
 
 
 def _few_enough(limits: Limits) -> Limits:

@@ -7,10 +7,10 @@ and control groups are tried out, and are gone at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from code_interpreter.host import facts_isolation, facts_limits, facts_other
 from code_interpreter.host.facts import Fact
+from code_interpreter.host.settings import Settings
 from code_interpreter.host.trial import Trial
 
 
@@ -20,10 +20,10 @@ class Section:
     facts: tuple[Fact, ...]
 
 
-def examine(directory: Path, trial: Trial) -> tuple[Section, ...]:
+def examine(settings: Settings, trial: Trial) -> tuple[Section, ...]:
     """Every fact, in the order of importance.
 
-    ``directory`` is a host's data directory; it has to be there. Where the trial made a
+    The data directory has to be there. Where the trial made a
     sandbox, that is the proof; where not, things are tried one by one to find the reason.
     """
     return (
@@ -36,7 +36,7 @@ def examine(directory: Path, trial: Trial) -> tuple[Section, ...]:
                 facts_isolation.namespaces(trial),
                 facts_isolation.user_namespaces(trial),
                 facts_isolation.subordinate_ids(),
-                facts_isolation.overlay(directory, trial),
+                facts_isolation.overlay(settings.data_dir, trial),
                 facts_isolation.id_mapped_mounts(trial),
                 facts_isolation.seccomp(trial),
                 facts_other.side_channels(),
@@ -46,7 +46,8 @@ def examine(directory: Path, trial: Trial) -> tuple[Section, ...]:
             "limits",
             (
                 facts_limits.control_groups(),
-                facts_limits.disk_space(directory),
+                facts_limits.disk_space(settings.data_dir),
+                facts_limits.free_disk(settings),
                 facts_limits.machine_settings(),
                 facts_limits.swap(),
             ),

@@ -345,6 +345,12 @@ class Pool(_Wire):
     """How many are there beside, half made: nothing runs in them yet."""
 
 
+class Health(_Wire):
+    """Of a host that answers, and lacks something."""
+
+    message: str
+
+
 # --- finding the host -------------------------------------------------------------------
 
 

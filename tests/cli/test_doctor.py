@@ -58,6 +58,18 @@ def test_the_verdict_follows_from_the_facts(data: Path) -> None:
     assert cgroups_named("doctor") == []
 
 
+def test_a_disk_that_is_short_is_told(data: Path) -> None:
+    reserve = "CODE_INTERPRETER_DISK_RESERVE_MB"
+    _, facts, _ = examine(data, "env", f"{reserve}=0")
+    assert facts["room on the disk"]["standing"] == Standing.OK
+    _, facts, verdict = examine(data, "env", f"{reserve}=1000000000")
+    short = facts["room on the disk"]
+    assert short["standing"] == Standing.LIMITED
+    assert "too little for another sandbox" in short["detail"]
+    assert "reserve of 1000000000 MiB" in short["detail"]
+    assert any(str(data) in step and "--data-dir" in step for step in verdict["next_steps"])
+
+
 def test_it_can_be_read(data: Path) -> None:
     result = run(*DOCTOR, "--data-dir", str(data))
     assert max(map(len, result.stdout.splitlines())) <= 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from code_interpreter.host import cgroup_search
 from code_interpreter.host.cgroup_search import MOUNT, OWN_GROUP, find, find_again, find_v2
 from code_interpreter.host.cgroups import SUPERVISOR_TASKS, Cgroups
+from code_interpreter.host.facts import works
 from code_interpreter.host.runtimes.base import Limits, PolicyNotEnforceable, SandboxSpec
 from code_interpreter.host.runtimes.namespaces import NamespacesRuntime
 from code_interpreter.host.templates import PreparedTemplate
@@ -200,12 +202,17 @@ groups.remove_parents()
 
 
 @pytest.fixture
-def unified() -> Path:
+def unified(tmp_path: Path) -> Iterator[Path]:
     """A version 2 mount with a controller on it, whichever that is, for root to make groups in."""
-    for mount in (MOUNT, MOUNT / "unified"):
-        file = mount / "cgroup.controllers"
-        if os.getuid() == 0 and file.is_file() and file.read_text().split():
-            return mount
+    mount = tmp_path / "unified"
+    mount.mkdir()
+    if os.getuid() == 0 and works("mount", "-t", "cgroup2", "none", str(mount)):
+        try:
+            if (mount / "cgroup.controllers").read_text().split():
+                yield mount
+                return
+        finally:
+            subprocess.run(["umount", "-l", mount], check=True)
     pytest.skip("no version 2 mount with a controller that this user may use")
 
 
@@ -223,6 +230,53 @@ def test_a_delegated_service_moves_itself_down(unified: Path) -> None:
         assert lines[0] == str(service / "boxes")
         assert f"0::/{service.name}/{OWN_GROUP}" in lines
         assert f"0::/{service.name}/boxes/box" in lines
+    finally:
+        _remove(service / OWN_GROUP)
+        _remove(service)
+        if controller not in handed_down:
+            (unified / "cgroup.subtree_control").write_text(f"-{controller}")
+
+
+LOOKED_AT = """
+import os, pathlib, subprocess, sys
+from code_interpreter.host import cgroup_search
+mount, service = map(pathlib.Path, sys.argv[1:3])
+(service / "cgroup.procs").write_text(str(os.getpid()))
+child = subprocess.Popen(["sleep", "30"])
+
+def now():
+    own = cgroup_search._group_of
+    return [own("self", ""), own(child.pid, ""), (service / "cgroup.subtree_control").read_text()]
+
+try:
+    before = now()
+    with cgroup_search.as_found(mount):
+        groups = cgroup_search.find_v2("boxes", mount, sys.argv[3:])
+        assert groups is not None
+        made_way = now()
+        groups.remove_parents()
+    print([before, made_way, now()])
+finally:
+    child.kill()
+    child.wait()
+"""
+
+
+def test_who_only_looks_leaves_the_groups_as_they_were(unified: Path) -> None:
+    controller = (unified / "cgroup.controllers").read_text().split()[0]
+    handed_down = (unified / "cgroup.subtree_control").read_text().split()
+    service = unified / f"{GROUP}.service"
+    (unified / "cgroup.subtree_control").write_text(f"+{controller}")
+    service.mkdir()
+    try:
+        command = [sys.executable, "-c", LOOKED_AT, str(unified), str(service), controller]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert result.returncode == 0, result.stderr
+        before, made_way, after = ast.literal_eval(result.stdout)
+        assert before == [f"/{service.name}", f"/{service.name}", ""]
+        assert made_way == [f"/{service.name}/{OWN_GROUP}"] * 2 + [f"{controller}\n"]
+        assert after == before
+        assert not (service / OWN_GROUP).exists()
     finally:
         _remove(service / OWN_GROUP)
         _remove(service)

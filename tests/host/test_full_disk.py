@@ -64,7 +64,10 @@ def test_sandboxes_end_on_a_full_disk(small_disk: Path) -> None:
     sandboxes = [Sandbox.create(timeout=300, **host.options) for _ in range(2)]
     fill(small_disk / "filler")
     with host.http() as http:
-        assert http.get("/health").status_code == 204
+        health = http.get("/health", headers={"X-API-KEY": ""})
+        assert health.status_code == 200
+        assert "no room on the disk for another sandbox" in health.json()["message"]
+        assert "MiB of disk" in health.json()["message"]
         refused = http.post("/v2/sandboxes", json={"templateID": "base"})
         assert refused.status_code == 503
         assert int(refused.headers["Retry-After"]) > 0
@@ -73,6 +76,7 @@ def test_sandboxes_end_on_a_full_disk(small_disk: Path) -> None:
             assert sandboxes[left].kill()
             assert len(http.get("/v2/sandboxes").json()) == left
         (small_disk / "filler").unlink()
+        assert http.get("/health").status_code == 204
         assert http.post("/v2/sandboxes", json={"templateID": "base"}).status_code == 201
     assert host.stop() == 0
     assert "Traceback" not in host.stderr

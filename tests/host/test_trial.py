@@ -73,8 +73,10 @@ import json, sys
 from pathlib import Path
 from code_interpreter.host.machine import examine
 from code_interpreter.host.trial import try_out
+from code_interpreter.host.settings import Settings
 trial = try_out(Path(sys.argv[1]), memory_reserve=1 << 30)
-facts = [fact for section in examine(Path(sys.argv[1]), trial) for fact in section.facts]
+settings = Settings(data_dir=sys.argv[1])
+facts = [fact for section in examine(settings, trial) for fact in section.facts]
 print(json.dumps({"refused": trial.refused, "missing": trial.isolation.missing,
     "facts": {fact.name: [fact.standing, fact.detail, fact.remedy] for fact in facts}}))
 """

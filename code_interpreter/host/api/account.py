@@ -6,17 +6,24 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from code_interpreter.host.api.views import answer, done
+from code_interpreter.host.lifecycle import Lifecycle
 from code_interpreter.protocol.boxes import TEAM_ID
-from code_interpreter.protocol.control import Team
+from code_interpreter.protocol.control import Health, Team
 
 
-def account_routes(api_key: str) -> APIRouter:
+def account_routes(lifecycle: Lifecycle, api_key: str) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/health", status_code=204)
+    @router.get("/health", status_code=204, responses={200: {"model": Health}})
     async def health() -> Response:
-        """The host answers. Needs no key."""
-        return done()
+        """204: the host answers. 200: it does, but its disk has no room for another sandbox.
+
+        Needs no key.
+        """
+        shortage = lifecycle.disk_shortage()
+        if shortage is None:
+            return done()
+        return answer(Health(message=f"no room on the disk for another sandbox: {shortage}"))
 
     @router.get("/teams", response_model=list[Team])
     async def teams() -> Response:

@@ -44,7 +44,7 @@ def make_app(lifecycle: Lifecycle, templates: Templates, *, api_key: str, domain
         event_routes(lifecycle.store),
         template_routes(templates, views),
         pool_routes(lifecycle),
-        account_routes(api_key),
+        account_routes(lifecycle, api_key),
         login_routes(lifecycle),
     )
     for router in routers:
