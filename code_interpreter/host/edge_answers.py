@@ -109,6 +109,14 @@ def crowded() -> Refused:
     return _json(503, "Too many connections are open; close some, or try again", retry_after=1)
 
 
+def too_many_for_one(sandbox_id: str, most: int) -> Refused:
+    message = (
+        f"{most} requests and WebSockets are under way for this sandbox, which is the limit; "
+        "end some, or try again"
+    )
+    return _json(429, message, retry_after=1, sandboxId=sandbox_id)
+
+
 def stopping() -> Refused:
     return _json(503, "This host is stopping", retry_after=1)
 

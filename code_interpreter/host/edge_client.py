@@ -225,6 +225,7 @@ class ClientConnection(asyncio.Protocol):
             if failure is not None and not exchange.ended:
                 raise answers.malformed(str(failure), failure.status)
             exchange.destination = destination = self._switchboard.resolve(exchange.head)
+            self._take_share(exchange, destination)
         except answers.Refused as refused:
             self._answer(exchange, refused)
             return
@@ -233,6 +234,20 @@ class ClientConnection(asyncio.Protocol):
             self._link(exchange, destination, upstream)
         else:
             self._open(exchange, destination)
+
+    def _take_share(self, exchange: Exchange, destination: Destination) -> None:
+        """Raises `answers.Refused` where others would have no room."""
+        if destination.route is None:
+            return
+        sandbox_id, shares = destination.route.sandbox_id, self._crowd.shares
+        if not shares.take(sandbox_id):
+            raise answers.too_many_for_one(sandbox_id, shares.most)
+        exchange.share = sandbox_id
+
+    def _give_share_back(self, exchange: Exchange) -> None:
+        if exchange.share is not None:
+            self._crowd.shares.give_back(exchange.share)
+            exchange.share = None
 
     def _open(self, exchange: Exchange, destination: Destination) -> None:
         self.opening = asyncio.get_running_loop().create_task(self._dial(exchange, destination))
@@ -303,6 +318,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _complete(self, exchange: Exchange) -> None:
         self._exchange = None
+        self._give_share_back(exchange)
         self._upload_paused = False
         if not exchange.close:
             return
@@ -475,4 +491,5 @@ class ClientConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         self._waiting.clear()
         if exchange is not None:
+            self._give_share_back(exchange)
             self._drop_server(exchange)

@@ -7,6 +7,7 @@ first: somebody with three thousand half-sent requests does not keep others out.
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -14,6 +15,8 @@ from typing import Generic, Protocol, TypeVar
 MOST_CLIENTS = 8192
 MOST_SLOW = 128
 """Connections with a part of a head: each may hold `edge_http.MAX_HEAD_BYTES`."""
+SHARES = 4
+"""One sandbox has at most such a part of all connections: others are reached as well."""
 _DESCRIPTORS_EACH = 2
 _DESCRIPTORS_FOR_OTHERS = 256
 
@@ -46,6 +49,7 @@ class Crowd(Generic[M]):
     def __init__(self) -> None:
         self.most = min(MOST_CLIENTS, _room_for_clients())
         self.most_slow = MOST_SLOW
+        self.shares = Shares(max(1, self.most // SHARES))
         self._moods: dict[M, Mood] = {}
         self._leaving = 0
         self._by_peer: dict[Mood, _ByPeer[M]] = {mood: _ByPeer() for mood in (Mood.IDLE, Mood.SLOW)}
@@ -96,6 +100,26 @@ class Crowd(Generic[M]):
     def _turn_away(self, member: M) -> None:
         self.note(member, Mood.LEAVING)
         member.turn_away()
+
+
+class Shares:
+    """How many requests, WebSockets among them, are under way for each sandbox."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._held: Counter[str] = Counter()
+
+    def take(self, sandbox_id: str) -> bool:
+        """Whether there may be one more; then `give_back` it."""
+        if self._held[sandbox_id] >= self.most:
+            return False
+        self._held[sandbox_id] += 1
+        return True
+
+    def give_back(self, sandbox_id: str) -> None:
+        self._held[sandbox_id] -= 1
+        if not self._held[sandbox_id]:
+            del self._held[sandbox_id]
 
 
 class _ByPeer(Generic[M]):

@@ -21,6 +21,8 @@ class Exchange:
     unsent: list[bytes] = field(default_factory=list)
     unsent_bytes: int = 0
     destination: Destination | None = None
+    share: str | None = None
+    """The sandbox that this counts for (`edge_crowd.Shares`)."""
     upstream: Upstream | None = None
     answer: Framing | None = None
     """How the response goes to the client; None before its head came."""

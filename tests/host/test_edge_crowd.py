@@ -8,7 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -18,9 +18,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from code_interpreter.host.edge_crowd import Crowd, Mood
+from code_interpreter.host.edge_address import ENVD_PORT
+from code_interpreter.host.edge_crowd import Crowd, Mood, Shares
 from code_interpreter.host.edge_http import MAX_HEAD_BYTES
-from tests.host.edge_world import World, world_in
+from tests.host.edge_world import BOX, World, world_in
 from tests.host.running import RunningHost, running_host
 
 pytestmark = pytest.mark.security
@@ -169,6 +170,34 @@ async def test_with_all_at_work_a_newcomer_is_told_to_come_again(world: World) -
     assert world.forwarded() == 20
     for writer in (newcomer, *(writer for _, writer in busy)):
         writer.close()
+
+
+async def test_one_sandbox_does_not_take_every_connection(world: World) -> None:
+    world.edge._clients.shares = shares = Shares(3)
+    world.table.routes["i2other"] = replace(world.table.routes[BOX], sandbox_id="i2other")
+    named = f"E2b-Sandbox-Id: {BOX}\r\nE2b-Sandbox-Port: {ENVD_PORT}\r\n"
+    head = f"GET /hang HTTP/1.1\r\nHost: localhost\r\n{named}\r\n"
+    busy = [await world.connect() for _ in range(3)]
+    for _, writer in busy:
+        writer.write(head.encode())
+    while world.forwarded() < 3:
+        await asyncio.sleep(0.01)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.port}") as client:
+        refused = await client.get("/x", headers=world.box_headers(ENVD_PORT))
+        assert refused.status_code == 429
+        assert refused.headers["Retry-After"] == "1"
+        assert "3 requests and WebSockets" in refused.json()["message"]
+        for headers in ({}, world.box_headers(ENVD_PORT, "i2other")):
+            assert (await client.get("/x", headers=headers)).status_code == 200
+        busy[0][1].close()
+        async with asyncio.timeout(5):
+            while (await client.get("/x", headers=world.box_headers(ENVD_PORT))).is_error:
+                await asyncio.sleep(0.01)
+    for _, writer in busy:
+        writer.close()
+    async with asyncio.timeout(5):
+        while shares._held:
+            await asyncio.sleep(0.01)
 
 
 async def test_who_never_says_anything_is_not_kept(

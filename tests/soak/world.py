@@ -42,13 +42,17 @@ class Vitals:
     host_bytes: int
     fork_server_bytes: int
     zombies: int
+    mounts: int
+    """Those that boxes are made of."""
 
 
 class World:
     """``start`` and ``kill`` the host as often as wanted; sandboxes live on between."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, **settings: str) -> None:
+        """``settings`` are environment variables of the host."""
         self.data = data
+        self._settings = settings
         self.host: RunningHost
         self.starts = 0
         self._port = "0"
@@ -56,7 +60,7 @@ class World:
         """Of every box that was ever seen."""
 
     def start(self) -> None:
-        env = {**shared_templates(), "CODE_INTERPRETER_POOL_SIZE": "1"}
+        env = {**shared_templates(), "CODE_INTERPRETER_POOL_SIZE": "1", **self._settings}
         options = ("--runtime", "namespaces", "--port", self._port)
         self.host = RunningHost(self.data, *options, env=env)
         self.host.wait_until_ready()
@@ -164,6 +168,7 @@ class World:
             host.memory_full_info().uss,
             fork_server.memory_full_info().uss,
             len(zombies),
+            len(Path(f"/proc/{fork_server.pid}/mountinfo").read_text().splitlines()),
         )
 
     def until_clean(self) -> None:
@@ -181,6 +186,7 @@ class World:
             and now.host_bytes <= before.host_bytes + MORE_MEMORY
             and now.fork_server_bytes <= before.fork_server_bytes + MORE_MEMORY
             and now.zombies == 0
+            and now.mounts <= before.mounts
         )
 
     def _records(self) -> list[dict[str, Any]]:
@@ -247,9 +253,9 @@ def until(
 
 
 @contextmanager
-def new_world() -> Iterator[World]:
+def new_world(**settings: str) -> Iterator[World]:
     with data_directory() as data:
-        world = World(data)
+        world = World(data, **settings)
         world.start()
         try:
             yield world
