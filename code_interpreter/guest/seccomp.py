@@ -6,8 +6,11 @@ made, as each of the others loads a kernel module that hardly anybody looks at. 
 answers ENOSYS, so that the C library falls back to ``clone``, whose flags a filter can
 read. See seccomp(2) for the formats.
 
-Supervisors carry the same filter as user code, but for one call: they may enter a user
+Supervisors carry the same filters as user code, but for one call: they may enter a user
 namespace that they hold a descriptor of, to start user code there.
+
+There are two filters, because the kernel logs all that a filter refuses or nothing of it.
+What it logs is kept short by the kernel itself (``kernel.printk_ratelimit``).
 """
 
 from __future__ import annotations
@@ -139,8 +142,12 @@ def _check_family(call: int) -> list[_Instruction]:
     )
 
 
-def compile_filter(machine: str, *, supervisor: bool) -> bytes:
-    """The filter as an array of ``struct sock_filter``. Raises KeyError for other machines."""
+def compile_silent(machine: str) -> bytes:
+    """What programs try by habit, and go on without: foreign calls, those that are said to be
+    missing, and families of sockets. As an array of ``struct sock_filter``.
+
+    Raises KeyError for machines that are not known, as `compile_logged` does.
+    """
     column, architecture, numbers = _ARCHITECTURES[machine]
     program: list[_Instruction] = [
         (_LOAD_WORD, 0, 0, _ARCHITECTURE),
@@ -150,22 +157,40 @@ def compile_filter(machine: str, *, supervisor: bool) -> bytes:
     ]
     if machine == "x86_64":
         program += _refuse(_JUMP_IF_AT_LEAST, [_X32_BIT], _ERRNO | errno.ENOSYS)
-    for table, code in ((REFUSED, errno.EPERM), (MISSING, errno.ENOSYS)):
-        calls = (columns[column] for columns in table.values())
-        program += _refuse(
-            _JUMP_IF_EQUAL, [call for call in calls if call is not None], _ERRNO | code
-        )
+    program += _refuse(_JUMP_IF_EQUAL, _listed(MISSING, column), _ERRNO | errno.ENOSYS)
+    for name in ("socket", "socketpair"):
+        program += _check_family(numbers[name])
+    return _packed(program)
+
+
+def compile_logged(machine: str, *, supervisor: bool) -> bytes:
+    """What no program has any business with: the kernel notes each attempt in its log."""
+    column, architecture, numbers = _ARCHITECTURES[machine]
+    program: list[_Instruction] = [
+        (_LOAD_WORD, 0, 0, _ARCHITECTURE),
+        (_JUMP_IF_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _ALLOW),  # the other filter refuses it
+        (_LOAD_WORD, 0, 0, _NUMBER),
+    ]
+    program += _refuse(_JUMP_IF_EQUAL, _listed(REFUSED, column), _ERRNO | errno.EPERM)
     namespaces = _refuse(_JUMP_IF_SET, [NEW_NAMESPACE_FLAGS], _ERRNO | errno.EPERM)
     program += _for_call(numbers["clone"], [_argument(0), *namespaces])
     enterable = [syscalls.CLONE_NEWUSER] if supervisor else []
     kinds = _refuse_all_but(enterable, _ERRNO | errno.EPERM)
     program += _for_call(numbers["setns"], [_argument(1), *kinds])
-    for name in ("socket", "socketpair"):
-        program += _check_family(numbers[name])
     requests = _refuse(_JUMP_IF_EQUAL, REFUSED_TERMINAL_REQUESTS.values(), _ERRNO | errno.EPERM)
     program += _for_call(numbers["ioctl"], [_argument(1), *requests])
-    program.append((_RETURN, 0, 0, _ALLOW))
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    return _packed(program)
+
+
+def _listed(table: dict[str, tuple[int | None, int | None]], column: int) -> list[int]:
+    return [call for columns in table.values() if (call := columns[column]) is not None]
+
+
+def _packed(program: list[_Instruction]) -> bytes:
+    """What none of it refuses is allowed."""
+    whole = [*program, (_RETURN, 0, 0, _ALLOW)]
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in whole)
 
 
 def is_available() -> bool:
@@ -174,24 +199,23 @@ def is_available() -> bool:
 
 def install(*, supervisor: bool = False) -> None:
     """For this process and all below it, for good. Needs CAP_SYS_ADMIN in its user namespace."""
-    program = _PROGRAMS.get(supervisor)
-    if program is not None:
+    if not is_available():
+        return
+    for program, logged in ((_SILENT, False), (_LOGGED[supervisor], True)):
         # struct sock_fprog: number of instructions, padding, pointer
-        instructions = len(program.raw) // 8
+        instructions = len(program) // 8
         syscalls.set_seccomp_filter(
-            struct.pack("HxxxxxxP", instructions, ctypes.addressof(program))
+            struct.pack("HxxxxxxP", instructions, ctypes.addressof(program)), logged=logged
         )
 
 
-def _compiled() -> dict[bool, ctypes.Array[ctypes.c_char]]:
-    """By whether it is for supervisors; empty where the machine is not known."""
-    if not is_available():
-        return {}
-    programs = {each: compile_filter(platform.machine(), supervisor=each) for each in (True, False)}
-    return {
-        supervisor: ctypes.create_string_buffer(program, len(program))
-        for supervisor, program in programs.items()
+def _kept(program: bytes) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(program, len(program))
+
+
+if is_available():
+    _SILENT = _kept(compile_silent(platform.machine()))
+    _LOGGED = {
+        each: _kept(compile_logged(platform.machine(), supervisor=each)) for each in (True, False)
     }
-
-
-_PROGRAMS = _compiled()
+    """By whether it is for supervisors."""

@@ -47,13 +47,15 @@ _FSCONFIG_CMD_CREATE = 6
 
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(platform.machine(), -1)
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine(), -1)
+_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}.get(platform.machine(), -1)
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN = 428, 429, 430
 _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = 431, 432, 442
 
 _PR_GET_DUMPABLE = 3
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-_PR_SET_SECCOMP = 22
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_FILTER_FLAG_LOG = 2
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
@@ -353,11 +355,14 @@ def is_dumpable() -> bool:
     return bool(_prctl(_PR_GET_DUMPABLE))
 
 
-def set_seccomp_filter(program: bytes) -> None:
-    """Install a filter; ``program`` is a ``struct sock_fprog``."""
-    by_filter = 2
+def set_seccomp_filter(program: bytes, *, logged: bool) -> None:
+    """Install a filter; ``program`` is a ``struct sock_fprog``.
+
+    ``logged``: what it refuses is to be in the kernel's log (seccomp(2)).
+    """
     buffer = ctypes.create_string_buffer(program)
-    _prctl(_PR_SET_SECCOMP, by_filter, ctypes.addressof(buffer))
+    flags = _SECCOMP_FILTER_FLAG_LOG if logged else 0
+    _syscall(_SYS_SECCOMP, "seccomp", _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(buffer))
 
 
 def die_with_parent() -> None:

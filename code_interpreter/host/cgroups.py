@@ -8,6 +8,7 @@ user have.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ _CPU_PERIOD = 100_000
 _NO_LIMIT = 1 << 60
 _HASTE = 8
 """How much more the boxes of a host that stops count for than those of one that runs."""
+
+_LESS = 32
+"""How often what a hog weighs goes into what others weigh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,43 @@ class Cgroups:
         if not self.can("memory"):
             return None
         return _number(self.directories(name)["memory"] / self._usage_file)
+
+    # --- processor time -----------------------------------------------------------------
+
+    @property
+    def weighs(self) -> bool:
+        """Whether processor time of each box is counted, and its share can be changed."""
+        return self.can("cpu") and (self.version == 2 or self.can("cpuacct"))
+
+    def names(self) -> list[str]:
+        """Of all boxes that have a group here."""
+        with os.scandir(self.controllers["cpu"]) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
+
+    def cpu_seconds(self, name: str = "") -> float | None:
+        """Processor time that a box has used, or all of them have; None without such a group."""
+        if self.version == 2:
+            with contextlib.suppress(OSError, ValueError):
+                stat = (self.controllers["cpu"] / name / "cpu.stat").read_text().split()
+                return int(stat[stat.index("usage_usec") + 1]) / 1e6
+            return None
+        used = _number(self.controllers["cpuacct"] / name / "cpuacct.usage")
+        return None if used is None else used / 1e9
+
+    def weigh(self, name: str, *, less: bool) -> None:
+        """Let a box have less than others where several want the processor, or as much again."""
+        file, usual = self._weight_file(name)
+        with contextlib.suppress(OSError):  # it has ended
+            _write(file, usual // _LESS if less else usual)
+
+    def weighs_less(self, name: str) -> bool:
+        file, usual = self._weight_file(name)
+        return (_number(file) or usual) < usual
+
+    def _weight_file(self, name: str) -> tuple[Path, int]:
+        """And what is in it by default."""
+        file, usual = ("cpu.weight", 100) if self.version == 2 else ("cpu.shares", 1024)
+        return self.controllers["cpu"] / name / file, usual
 
     def remove(self, name: str) -> None:
         """Remove the groups of a dead box; waits for its last process to be reaped."""

@@ -21,6 +21,7 @@ import psutil
 from code_interpreter.host import cgroup_search, kernel_settings
 from code_interpreter.host.cgroups import Cgroups
 from code_interpreter.host.disks import DiskImages
+from code_interpreter.host.hogs import Hogs
 from code_interpreter.host.ids import IdGrant, IdKind, id_grant, sandboxes_own_usr
 from code_interpreter.host.init_link import ask_init
 from code_interpreter.host.pausing import Pausing, has_swap
@@ -87,6 +88,7 @@ class NamespacesRuntime(SandboxRuntime):
         self._config = config
         self._forks = ForkServerClient(config, data_directory / "forkserver.log")
         self._pausing = Pausing(self._cgroups)
+        self._hogs = Hogs(self._cgroups)
         self._ranges: dict[str, int] = {}
         self._disks = DiskImages(data_directory)
         self._most_memory = psutil.virtual_memory().total - memory_reserve
@@ -99,6 +101,7 @@ class NamespacesRuntime(SandboxRuntime):
             tasks=kernel_settings.most_tasks(),
             cores=os.cpu_count() or 1,
         )
+        self._hogs.start()
 
     async def warm_up(self) -> None:
         await self._forks.start()
@@ -107,6 +110,7 @@ class NamespacesRuntime(SandboxRuntime):
         self._forks.give_up()
 
     async def stop(self) -> None:
+        await self._hogs.close()
         await self._pausing.close()
         await self._forks.stop()
         self._cgroups.remove_parents()
