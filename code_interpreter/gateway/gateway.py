@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,22 +103,38 @@ class Gateway:
         """Executions that have ended, with what each takes at most."""
         self._kept_bytes = 0
         self._closing = False
+        self._introduced = False
         self._ahead: set[str] = set()
         """Contexts whose kernels were started before anybody asked for them."""
         self._unused_timer: AwakeTimer | None = None
         self.started = time.time()
 
     def start(self) -> None:
-        """Take over what an earlier gateway left; have the default contexts and a first kernel."""
-        self._take_over(self._ledger.read())
+        """Take over what an earlier gateway left, and have the default contexts."""
+        record = self._ledger.read()
+        self._take_over(record)
         for language in _LISTED_DEFAULTS:
-            try:
-                context = self._find_default(language) or self._make_default(language)
-            except Refusal:
-                continue
-            if language in _READY_DEFAULTS:
-                context.prepare()
+            if self._find_default(language) is None:
+                with suppress(Refusal):
+                    self._make_default(language)
         self.save()
+        if record.contexts:
+            self._introduce()
+
+    def introduce(self, variables: dict[str, str]) -> None:
+        """Somebody is going to use the sandbox, with these variables: have a first kernel."""
+        if variables != self._machinery.environment.variables:
+            self._machinery.environment.replace(variables)
+            self.save()
+        self._introduce()
+
+    def _introduce(self) -> None:
+        if not self._introduced:
+            self._introduced = True
+            for language in _READY_DEFAULTS:
+                context = self._find_default(language)
+                if context is not None:
+                    context.prepare()
 
     async def settled(self) -> None:
         """Return when no kernel is being started."""
@@ -176,11 +193,6 @@ class Gateway:
         defaults = set(self._defaults.values())
         records = [each.record(default=each.id in defaults) for each in self.contexts()]
         self._ledger.write(Record(tuple(records), self._machinery.environment.variables))
-
-    def set_environment(self, variables: dict[str, str]) -> None:
-        if variables != self._machinery.environment.variables:
-            self._machinery.environment.replace(variables)
-            self.save()
 
     def prepare_for_pause(self) -> None:
         """Connections are about to be cut; the cells go on when the sandbox does."""

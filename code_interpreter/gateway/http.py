@@ -163,7 +163,7 @@ class Init(Handler):
         except Refusal as refusal:
             self.refuse(refusal)
             return
-        self.gateway.set_environment(body.envVars)
+        self.gateway.introduce(body.envVars)
         self.gateway.prepare(body.languages)
         self.set_status(204)
 

@@ -32,9 +32,10 @@ from pathlib import Path
 from typing import Any
 
 from code_interpreter.guest import box, huge_pages, syscalls
-from code_interpreter.guest.init import BoxSockets, Init, note_our_modules
+from code_interpreter.guest.init import BoxSockets, Init
 from code_interpreter.guest.launch import reset_signals
 from code_interpreter.guest.rlimits import SUPERVISORS_FIRST
+from code_interpreter.guest.warm_kernels import note_our_modules
 from code_interpreter.protocol.boxes import DATA, FULL_RANGE, PID_FILE, BoxRequest, ViewConfig
 
 _MESSAGE = 1 << 20

@@ -6,7 +6,6 @@ server it came from, so a kernel is one fork away.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import resource
@@ -18,21 +17,14 @@ import time
 import traceback
 from dataclasses import dataclass, replace
 from functools import partial
-from types import ModuleType
 from typing import Any, NoReturn
 
 from code_interpreter.guest import box, introduction, rights, syscalls
 from code_interpreter.guest.config import GuestConfig
-from code_interpreter.guest.launch import (
-    arrange_descriptors,
-    be_first_to_go,
-    enter_user_namespace,
-    reset_signals,
-)
 from code_interpreter.guest.relief import Relief
 from code_interpreter.guest.rlimits import limit_open_files, limit_process_memory
 from code_interpreter.guest.supervisor import Supervisor
-from code_interpreter.guest.users import ROOT
+from code_interpreter.guest.warm_kernels import WarmKernels
 from code_interpreter.protocol.boxes import SUPERVISOR_ID, BoxRequest, ViewConfig
 
 SETUP_DEADLINE = 20.0
@@ -40,9 +32,11 @@ SETUP_DEADLINE = 20.0
 IDLE_SECONDS = 10.0
 """After which envd, if nobody needs it, ends until somebody does."""
 RESTART_PAUSE = 0.2
-"""Seconds between the death of a supervisor and its next start."""
+"""Seconds between the death of a supervisor and its next start, if it had worked."""
+LONGEST_RESTART_PAUSE = 10.0
+"""One that dies as soon as it starts waits twice as long each time, up to this."""
+WORKED_SECONDS = 5.0
 _MESSAGE = 1 << 20
-_OURS = ("code_interpreter", "e2b", "connectrpc", "starlette", "uvicorn", "uvloop", "httptools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,11 @@ class Init:
         self._supervisors: dict[int, Supervisor] = {}
         self._resting: set[Supervisor] = set()
         self._restarts: list[tuple[float, Supervisor]] = []
+        self._started: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
         self._kernels: dict[int, str] = {}
+        self._warm_kernels: WarmKernels | None = None
+        self._prepares_kernel = False
         self._relief = Relief(request.processes)
         self._user_namespace: int | None = None
         self._selector = selectors.DefaultSelector()
@@ -131,6 +129,7 @@ class Init:
         for key, _ in self._selector.select(timeout):
             key.data(key.fileobj)
         self._reap()
+        self._prepare_kernel()
         now = time.monotonic()
         while self._restarts and self._restarts[0][0] <= now:
             self._start(self._restarts.pop(0)[1])
@@ -164,6 +163,9 @@ class Init:
                     self._start(supervisor)
                 else:
                     self._rest(supervisor)
+            if self._config.kernel_directory is not None:
+                self._warm_kernels = WarmKernels(self._user_namespace)
+                self._prepares_kernel = True
         return {"supervisors": {value.name: pid for pid, value in self._supervisors.items()}}
 
     def _keep(self, body: dict[str, Any]) -> bool:
@@ -197,13 +199,23 @@ class Init:
         ]
 
     def _start(self, supervisor: Supervisor) -> None:
+        self._started[supervisor.name] = time.monotonic()
         try:
             pid = supervisor.fork(2, warm=bool(self._config.modules))
         except OSError as error:  # no memory or no process left: that may pass
             print(f"init: {supervisor.name}: {error}", file=sys.stderr, flush=True)
-            self._restarts.append((time.monotonic() + RESTART_PAUSE, supervisor))
+            self._start_later(supervisor)
             return
         self._supervisors[pid] = supervisor
+
+    def _start_later(self, supervisor: Supervisor) -> None:
+        now, name = time.monotonic(), supervisor.name
+        worked = now - self._started[name] > WORKED_SECONDS
+        last = 0.0 if worked else self._pauses.get(name, 0.0)
+        pause = min(max(RESTART_PAUSE, last * 2), LONGEST_RESTART_PAUSE)
+        self._pauses[name] = pause
+        self._restarts.append((now + pause, supervisor))
+        self._restarts.sort(key=lambda restart: restart[0])
 
     # --- children -----------------------------------------------------------------------
 
@@ -223,7 +235,9 @@ class Init:
             self._rest(supervisor)
         elif supervisor is not None:
             print(f"init: {supervisor.name} ended, status {status}", file=sys.stderr, flush=True)
-            self._restarts.append((time.monotonic() + RESTART_PAUSE, supervisor))
+            self._start_later(supervisor)
+        elif self._warm_kernels is not None and self._warm_kernels.drop(pid):
+            pass
         elif self._kernels.pop(pid, None) is not None:
             code = os.waitstatus_to_exitcode(status)
             self._tell_gateway(
@@ -238,7 +252,8 @@ class Init:
             self._note_relief(self._relief.kernel_ended(pid, self._spared()))
 
     def _spared(self) -> set[int]:
-        return {*self._supervisors, *self._kernels}
+        waiting = set() if self._warm_kernels is None else self._warm_kernels.waiting
+        return {*self._supervisors, *self._kernels, *waiting}
 
     def _note_relief(self, ended: int) -> None:
         if ended:
@@ -274,7 +289,8 @@ class Init:
         except (BlockingIOError, ValueError):
             return
         try:
-            pid = self._fork_kernel(request)
+            assert self._warm_kernels is not None  # or the gateway would have no line to here
+            pid = self._warm_kernels.start(request)
         except OSError as error:
             self._tell_gateway(
                 {"request": request["request"], "error": str(error), "errno": error.errno}
@@ -283,37 +299,15 @@ class Init:
         self._kernels[pid] = request["request"]
         self._tell_gateway({"request": request["request"], "pid": pid})
 
-    def _fork_kernel(self, request: dict[str, Any]) -> int:
-        pid = os.fork()
-        if pid:
-            return pid
+    def _prepare_kernel(self) -> None:
+        """Once the host has its answer: the first kernel is there before anybody asks for it."""
+        if self._warm_kernels is None or not self._prepares_kernel:
+            return
+        self._prepares_kernel = False
         try:
-            self._become_kernel(request)
-        except BaseException:  # the child must never return into init
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-
-    def _become_kernel(self, request: dict[str, Any]) -> None:
-        os.setsid()
-        be_first_to_go()
-        null = os.open(os.devnull, os.O_RDWR)
-        signal.set_wakeup_fd(-1)
-        namespace = self._user_namespace
-        arrange_descriptors((null, null, null), set() if namespace is None else {namespace})
-        reset_signals()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if namespace is not None:
-            enter_user_namespace(namespace, ROOT)
-            os.close(namespace)
-        os.environ.clear()
-        os.environ.update(request["env"])
-        os.chdir(request["cwd"])
-        forget_our_modules()
-        # Not of this package: it belongs to the kernelspec, and was loaded by the fork server.
-        importlib.import_module("kernel_start").kernel_main(
-            request["connection"], request["cwd"], request["env"]
-        )
+            self._warm_kernels.prepare()
+        except OSError as error:
+            print(f"init: no kernel is made ahead: {error}", file=sys.stderr, flush=True)
 
 
 def _with(
@@ -329,30 +323,3 @@ def _with(
         ports_fd=None if ports is None else ports.fileno(),
         kernel_starter_fd=kernel,
     )
-
-
-_kept: list[ModuleType] = []
-_our_modules: list[str] = []
-
-
-def note_our_modules() -> None:
-    """Once everything is imported: keep what kernels are going to forget.
-
-    Freeing it in each kernel would write to most of its pages, which are shared till then.
-    What comes along with e2b's messages, its whole client, no supervisor asks for again: it
-    is forgotten here, once for all.
-    """
-    for name in list(sys.modules):
-        if name.partition(".")[0] in _OURS:
-            _kept.append(sys.modules[name])
-            if name.startswith("e2b.") and not name.startswith("e2b.envd"):
-                del sys.modules[name]
-            else:
-                _our_modules.append(name)
-
-
-def forget_our_modules() -> None:
-    """User code meets the packages that are installed, not those that happen to be loaded."""
-    sys.path[:] = [entry for entry in sys.path if entry != "/opt/code-interpreter"]
-    for name in _our_modules:
-        sys.modules.pop(name, None)

@@ -15,9 +15,11 @@ from typing import Any, Protocol
 
 from code_interpreter.host.errors import NotFound, NotStored
 from code_interpreter.host.guest_link import GuestLink, GuestUnreachable
+from code_interpreter.host.processes import is_alive
 from code_interpreter.host.records import Phase, Record
 from code_interpreter.host.registry import Registry
 from code_interpreter.host.runtimes.base import (
+    GATEWAY_SOCKET,
     Box,
     Limits,
     RuntimeFailure,
@@ -112,8 +114,8 @@ class Boxes:
         self._waiting = 0
         """For a turn."""
         self.furnished: dict[str, tuple[Record, Path]] = {}
-        """Boxes in which nothing runs yet, by sandbox id, the oldest first; with their template's
-        files."""
+        """Boxes without a kernel, which nobody has been told of, by sandbox id, the oldest first;
+        with their template's files."""
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[list[Record]]:
@@ -148,37 +150,9 @@ class Boxes:
 
     async def make(self, template: str, limits: Limits) -> Record:
         """A record in the phase CREATING, with its box. Raises `RuntimeFailure`."""
-        files = (await self._templates.prepare(template, _log.info)).directory
-        while (furnished := self._take_furnished(files, limits)) is not None:
-            try:
-                return await self._make(furnished, self._runtime.enliven(furnished.live_box))
-            except RuntimeFailure as error:
-                _log.warning("a sandbox that was half made is of no use: %s", error)
-        record, spec = await self._announce(template, limits)
-        return await self._make(record, self._runtime.create(spec))
-
-    async def furnish(self, template: str, limits: Limits) -> None:
-        """Add one to `furnished`. Raises `RuntimeFailure`."""
-        files = (await self._templates.prepare(template, _log.info)).directory
-        record, spec = await self._announce(template, limits)
-        made = await self._make(record, self._runtime.furnish(spec))
-        self.furnished[made.sandbox_id] = made, files
-
-    def _take_furnished(self, files: Path, limits: Limits) -> Record | None:
-        for sandbox_id, (record, made_from) in self.furnished.items():
-            if (made_from, record.limits) == (files, limits):
-                del self.furnished[sandbox_id]
-                return record
-        return None
-
-    async def _announce(self, template: str, limits: Limits) -> tuple[Record, SandboxSpec]:
-        """What is to be made, on record before anything of it is there."""
         record = Record(new_sandbox_id(), template, Phase.CREATING, limits)
         await self._registry.put(record)
-        return record, SandboxSpec(record.sandbox_id, template, limits)
-
-    async def _make(self, record: Record, work: Coroutine[Any, Any, Box]) -> Record:
-        making = self._making.spawn(self._create(record, work), f"making of {record.sandbox_id}")
+        making = self._making.spawn(self._create(record), f"making of {record.sandbox_id}")
         try:
             made = await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -188,10 +162,45 @@ class Boxes:
             raise made
         return made
 
-    async def _create(self, record: Record, work: Coroutine[Any, Any, Box]) -> Record | Exception:
-        """Never cut short: only a runtime that has finished can say what there is to end."""
+    async def furnish(self, template: str, limits: Limits) -> None:
+        """Add one to `furnished`, once its gateway answers. Raises `RuntimeFailure`."""
+        files = (await self._templates.prepare(template, _log.info)).directory
+        made = await self.make(template, limits)
         try:
-            box = await work
+            async with asyncio.timeout(INTRODUCTION_DEADLINE):
+                await GuestLink(made.live_box.run_directory).until_answered(GATEWAY_SOCKET)
+        except BaseException as error:
+            await self.discard_shielded(made)
+            if isinstance(error, (TimeoutError, GuestUnreachable)):
+                raise RuntimeFailure(f"its gateway does not answer: {error!r}") from error
+            raise
+        self.furnished[made.sandbox_id] = made, files
+
+    async def take_furnished(self, template: str, limits: Limits) -> Record | None:
+        """One that differs from what is wanted in its template's name at most, or None.
+
+        It may have died. Raises `RuntimeFailure` if there is no such template.
+        """
+        files = (await self._templates.prepare(template, _log.info)).directory
+        for sandbox_id, (record, made_from) in self.furnished.items():
+            if (made_from, record.limits) == (files, limits):
+                del self.furnished[sandbox_id]
+                return record
+        return None
+
+    def end_dead_ones(self) -> None:
+        """Do away with those of `furnished` that have died by themselves."""
+        for record, _ in list(self.furnished.values()):
+            if not is_alive(record.live_box.pid, record.live_box.start_ticks):
+                _log.warning("a sandbox that was half made has died by itself")
+                del self.furnished[record.sandbox_id]
+                self._tasks.spawn(self.remove(record), f"end of {record.sandbox_id}")
+
+    async def _create(self, record: Record) -> Record | Exception:
+        """Never cut short: only a runtime that has finished can say what there is to end."""
+        spec = SandboxSpec(record.sandbox_id, record.template, record.limits)
+        try:
+            box = await self._runtime.create(spec)
         except Exception as error:
             await self.discard(record)
             return error

@@ -1,9 +1,9 @@
 """Boxes that are half made ahead: for more creates at once than the pool has boxes for.
 
-Such a box has its namespaces, mounts, disk and control groups, and an init that waits; no
-envd, gateway or kernel. It takes some 5 MiB, and saves a create a third of the work. How many
-there are follows the demand, up to a maximum; its records are in the phase CREATING, so a
-host that starts again removes what an earlier one has left.
+Such a box has all but a kernel: namespaces, mounts, disk, control groups, init, an envd that
+rests and a gateway that waits to be introduced. A create that gets one is left with the fork
+of its kernel. What they are made for, nobody has said yet: their records are in the phase
+CREATING, so a host that starts again removes what an earlier one has left.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from contextlib import suppress
 
 from code_interpreter.host.admission import Admission
 from code_interpreter.host.boxes import Boxes
-from code_interpreter.host.demand import Demand
 from code_interpreter.host.runtimes.base import Limits
 
 QUIET_SECONDS = 0.25
 """Without a create, before another is made: those who have a sandbox now use it."""
 LOOK_AGAIN = 5.0
-"""Seconds until it is looked what memory and demand are, also after a failure."""
+"""Seconds until it is looked what there is and what memory is left, also after a failure."""
 SPARE = 256 * 1024 * 1024
 """Bytes that must be there beyond a sandbox's need."""
 _log = logging.getLogger(__name__)
 
 
 class Furnishing:
-    """`run` keeps `Boxes.furnished` as the demand is, until it is cancelled."""
+    """`run` keeps `Boxes.furnished` filled until it is cancelled."""
 
     def __init__(
         self,
@@ -50,19 +49,16 @@ class Furnishing:
         self._machine = machine
         self._busy = busy
         self._pooled = pooled
-        self._demand = Demand(most + 1)
         self._changed = asyncio.Event()
         self._last_create = -QUIET_SECONDS
 
     def note_create(self) -> None:
         """One more sandbox was asked for."""
-        self._demand.note()
         self._last_create = time.monotonic()
         self._changed.set()
 
     def _wanted(self) -> int:
-        """One create at a time does not wait for another, so it needs nothing ahead."""
-        return min(self._most, max(0, self._demand.peak() - max(1, self._pooled())))
+        return max(0, self._most - self._pooled())
 
     async def run(self) -> None:
         while True:
@@ -77,14 +73,21 @@ class Furnishing:
 
     async def _settle(self) -> None:
         held = self._boxes.furnished
+        self._boxes.end_dead_ones()
         while len(held) < self._wanted():
             await self._until_quiet()
             if self._machine.shortage(self._limits, spare=SPARE):
                 break
-            await self._boxes.furnish(self._template, self._limits)
+            await self._make_one()
         while held and (len(held) > self._wanted() or self._machine.shortage(self._limits)):
             record, _ = held.pop(next(iter(held)))
             await self._boxes.discard_shielded(record)
+
+    async def _make_one(self) -> None:
+        """It takes half the time at most: nobody has asked for it."""
+        started = time.monotonic()
+        await self._boxes.furnish(self._template, self._limits)
+        await asyncio.sleep(time.monotonic() - started)
 
     async def _until_quiet(self) -> None:
         while True:

@@ -22,6 +22,7 @@ from datetime import timedelta
 
 from code_interpreter.host.admission import Admission
 from code_interpreter.host.adoption import Adoption
+from code_interpreter.host.ahead import most_furnished, most_pooled
 from code_interpreter.host.boxes import Boxes, Templates, check_template, new_token
 from code_interpreter.host.errors import (
     BadRequest,
@@ -106,15 +107,16 @@ class Lifecycle:
         if self._settings.pool_size:
             self.pool = self._make_pool()
             self._ahead.append(self._tasks.spawn(self.pool.run(), "pool"))
-        if self._settings.furnished_max and self._runtime.furnishes:
-            self._furnishing = self._make_furnishing()
+        most = most_furnished(self._settings)
+        if most and self._runtime.shares_memory:
+            self._furnishing = self._make_furnishing(most)
             self._ahead.append(self._tasks.spawn(self._furnishing.run(), "furnishing"))
 
-    def _make_furnishing(self) -> Furnishing:
+    def _make_furnishing(self, most: int) -> Furnishing:
         return Furnishing(
             check_template(self._templates, self._settings.pool_template),
             self.limits.defaults,
-            self._settings.furnished_max,
+            most,
             self.boxes,
             self._machine,
             busy=lambda: self._making > 0,
@@ -122,10 +124,12 @@ class Lifecycle:
         )
 
     def _make_pool(self) -> Pool:
-        least = self._settings.pool_size
-        template = check_template(self._templates, self._settings.pool_template)
-        most = max(least, self._settings.pool_max)
-        plan = PoolPlan(template, self.limits.defaults, least, most)
+        plan = PoolPlan(
+            check_template(self._templates, self._settings.pool_template),
+            self.limits.defaults,
+            self._settings.pool_size,
+            most_pooled(self._settings),
+        )
         warmth = Warmth(
             languages_of(self._settings),
             self._settings.warm_seconds,
@@ -218,15 +222,24 @@ class Lifecycle:
         if self._furnishing is not None:
             self._furnishing.note_create()
         ready = await self.pool.take(template, limits) if self.pool else None
-        if ready is not None:
-            try:
-                return await self._introduce(ready, template, wish)
-            except RuntimeFailure as error:
-                _log.warning("a ready sandbox was of no use, a new one is made: %s", error)
+        if ready is not None and (record := await self._try(ready, template, wish)):
+            return record
         async with self.boxes.turn() as done:
+            while (half := await self.boxes.take_furnished(template, limits)) is not None:
+                if record := await self._try(half, template, wish):
+                    done.append(record)
+                    return record
             made = await self.boxes.make(template, limits)
             done.append(await self._introduce(made, template, wish))
         return done[0]
+
+    async def _try(self, ahead: Record, template: str, wish: Wish) -> Record | None:
+        """One that was made ahead may have died meanwhile: then None."""
+        try:
+            return await self._introduce(ahead, template, wish)
+        except RuntimeFailure as error:
+            _log.warning("a sandbox that was made ahead was of no use: %s", error)
+            return None
 
     def _check_internet(self, wish: Wish) -> None:
         if wish.cuts_internet and not self._runtime.cuts_internet:

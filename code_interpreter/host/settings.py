@@ -55,11 +55,11 @@ class Settings(BaseSettings):
     max_sandboxes: int = Field(default=500, gt=0)
     pool_size: int = Field(default=2, ge=0)
     """Sandboxes that are kept ready, so that a create need not wait for one; 0: none."""
-    pool_max: int = Field(default=8, ge=0)
-    """As many are kept ready while they are asked for that fast."""
-    furnished_max: int = Field(default=20, ge=0)
-    """Beyond those, so many at most are kept half made, some 5 MiB each, for a minute after as
-    many were asked for within a second; 0: none."""
+    pool_max: int | None = Field(default=None, ge=0)
+    """As many are kept ready while they are asked for that fast; default: see `host.ahead`."""
+    furnished_max: int | None = Field(default=None, ge=0)
+    """Together with those, so many are kept half made, all but the kernel, whatever is asked for;
+    0: none. Default: see `host.ahead`."""
     warm_languages: Annotated[tuple[str, ...] | None, NoDecode] = None
     """Languages whose kernels are started ahead, beside Python's, in the sandbox that is given out
     next; separated by commas, or ``none``. Default: see `host.warmth`."""

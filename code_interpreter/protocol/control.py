@@ -342,7 +342,7 @@ class Pool(_Wire):
     memory_bytes: int
     """What the ready ones take, as far as it is counted by the system, else estimated."""
     furnished: int = 0
-    """How many are there beside, half made: nothing runs in them yet."""
+    """How many are there beside, half made: they have no kernel yet."""
 
 
 class Health(_Wire):

@@ -24,17 +24,22 @@ def in_kernels() -> list[Row]:
 
 
 def create() -> list[Row]:
-    half = {"CODE_INTERPRETER_FURNISHED_MAX": "20"}  # as it is by default
-    ahead = {"CODE_INTERPRETER_WARM_LANGUAGES": "javascript", **half}
+    half = {"CODE_INTERPRETER_FURNISHED_MAX": str(start.AT_ONCE)}  # as it is by default
+    whole = {"CODE_INTERPRETER_POOL_MAX": str(start.AT_ONCE), **half}
+    ahead = {"CODE_INTERPRETER_WARM_LANGUAGES": "javascript", **whole}
     with running_service(CODE_INTERPRETER_POOL_SIZE="4", **ahead) as service:
         os.environ.update(service.environment)
         rows = start.pool_warm(service)
-    with running_service(CODE_INTERPRETER_POOL_SIZE="0") as service:
+    never_more = {"CODE_INTERPRETER_POOL_SIZE": "2", "CODE_INTERPRETER_POOL_MAX": "2"}
+    with running_service(**never_more, **half) as service:
         os.environ.update(service.environment)
-        rows += start.nothing_ahead()
+        rows += start.bursts(service, "unforeseen", target="")
     with running_service(CODE_INTERPRETER_POOL_SIZE="0", **half) as service:
         os.environ.update(service.environment)
-        return rows + start.pool_empty()
+        rows += start.bursts(service, "pool empty", target="≤ 150")
+    with running_service(CODE_INTERPRETER_POOL_SIZE="0") as service:
+        os.environ.update(service.environment)
+        return rows + start.nothing_ahead()
 
 
 def on_a_host(benchmark: Callable[[], list[Row]]) -> Callable[[], list[Row]]:

@@ -106,7 +106,8 @@ def test_boxes_that_are_half_made_are_used_and_go_with_their_host(data: Path) ->
         burst = list(threads.map(lambda _: _create(host), range(3)))
     _wait_until(lambda: _furnished(host) == 2, 60)
     dead, used = (path.name for path in _by_age(data / "run")[-2:])
-    os.kill(int((data / "run" / dead / PID_FILE).read_text().split()[0]), signal.SIGKILL)
+    os.kill(_init_of(data, dead).pid, signal.SIGKILL)
+    os.kill(_waiting_kernel(_init_of(data, used)), signal.SIGKILL)
     try:
         next_one = _create(host)  # not of the dead one, but of the one after it
         assert box_name(next_one.sandbox_id) == used
@@ -125,6 +126,20 @@ def test_boxes_that_are_half_made_are_used_and_go_with_their_host(data: Path) ->
         assert again.stop() == 0
     assert list((data / "sandboxes").iterdir()) == []
     assert mounts_below(data) == []
+
+
+def _init_of(data: Path, name: str) -> psutil.Process:
+    return psutil.Process(int((data / "run" / name / PID_FILE).read_text().split()[0]))
+
+
+def _waiting_kernel(init: psutil.Process) -> int:
+    """It is in the user namespace for user code, below the one of init."""
+    (pid,) = (child.pid for child in init.children() if _users(child) != _users(init))
+    return pid
+
+
+def _users(process: psutil.Process) -> Path:
+    return Path(f"/proc/{process.pid}/ns/user").readlink()
 
 
 def _create(host: RunningHost) -> Sandbox:

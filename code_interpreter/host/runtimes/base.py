@@ -6,9 +6,8 @@ HTTP, API keys or time-outs. The host (`host/lifecycle.py`) knows nothing of nam
 
 Contract, for every implementation:
 
-* `create` returns when the three sockets accept connections. It is `furnish`, for what takes
-  no memory worth mentioning and may be done ahead, and then `enliven`. If one of them raises,
-  nothing of the box is left: no process, mount, cgroup or file.
+* `create` returns when the three sockets accept connections; no kernel runs before the gateway
+  is introduced. If it raises, nothing of the box is left: no process, mount, cgroup or file.
 * `halt` returns when every process of the box has its death sentence, frozen ones too.
   `kill` returns when no process of the box is left and its directories are gone; if it
   raises, something is left, and it can be called again. Ending a box that is gone already
@@ -92,8 +91,9 @@ class SandboxRuntime(ABC):
     cuts_internet = True
     """Whether sandboxes are kept off the internet: their network is their own loopback."""
 
-    furnishes = False
-    """Whether a furnished box is less than a whole one, so that it is worth keeping some."""
+    shares_memory = False
+    """Whether boxes share what they have not written to, so that those in which nothing has run
+    yet take little."""
 
     def directory_name(self, sandbox_id: str) -> str:
         """What a box is called in the data directory."""
@@ -128,17 +128,9 @@ class SandboxRuntime(ABC):
     async def stop(self) -> None:
         """Let go of what `start` and `warm_up` made. Live boxes are not touched."""
 
+    @abstractmethod
     async def create(self, spec: SandboxSpec) -> Box:
         """Make a box. Raises `RuntimeFailure`."""
-        return await self.enliven(await self.furnish(spec))
-
-    @abstractmethod
-    async def furnish(self, spec: SandboxSpec) -> Box:
-        """A box with all its walls, in which nothing needs to run yet. Raises `RuntimeFailure`."""
-
-    async def enliven(self, box: Box) -> Box:
-        """Have envd and the gateway run in it. Raises `RuntimeFailure`."""
-        return box
 
     def hasten(self) -> None:  # noqa: B027
         """Every box is about to end: see to it that they get processor time for that."""

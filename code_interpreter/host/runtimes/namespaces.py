@@ -69,7 +69,7 @@ class NamespacesRuntime(SandboxRuntime):
     """Boxes by fork server. One template serves every name: their files are the same."""
 
     name = "namespaces"
-    furnishes = True
+    shares_memory = True
 
     def __init__(
         self,
@@ -142,8 +142,7 @@ class NamespacesRuntime(SandboxRuntime):
 
     # --- making -------------------------------------------------------------------------
 
-    async def furnish(self, spec: SandboxSpec) -> Box:
-        """Its init has made namespaces, mounts and the disk, and waits."""
+    async def create(self, spec: SandboxSpec) -> Box:
         name = box_name(spec.sandbox_id)
         run_directory = self._data / "run" / name
         box: Box | None = None
@@ -160,26 +159,15 @@ class NamespacesRuntime(SandboxRuntime):
                 raise RuntimeFailure(f"the sandbox ended at once: {_log_tail(run_directory)}")
             box = Box(spec.sandbox_id, self.name, pid, ticks, run_directory, spec.template)
             await asyncio.to_thread(self._cgroups.join, name, pid)
-        except BaseException as error:
-            trace = box or Box(spec.sandbox_id, self.name, 0, 0, run_directory, spec.template)
-            await self._undo(trace, error)
-            raise
-        return box
-
-    async def enliven(self, box: Box) -> Box:
-        try:
             await self._tell_init(box, {"op": "start"})
         except BaseException as error:
-            await self._undo(box, error)
+            trace = box or Box(spec.sandbox_id, self.name, 0, 0, run_directory, spec.template)
+            with contextlib.suppress(RuntimeFailure):  # whoever asked for it tries again
+                await asyncio.shield(self.kill(trace))
+            if isinstance(error, OSError):
+                raise RuntimeFailure(f"the sandbox could not be made: {error}") from error
             raise
         return box
-
-    async def _undo(self, box: Box, error: BaseException) -> None:
-        """End what could not be made; in the words of a `RuntimeFailure`, if the system's."""
-        with contextlib.suppress(RuntimeFailure):  # whoever asked for it tries again
-            await asyncio.shield(self.kill(box))
-        if isinstance(error, OSError):
-            raise RuntimeFailure(f"the sandbox could not be made: {error}") from error
 
     async def _tell_init(self, box: Box, message: dict[str, Any]) -> dict[str, Any]:
         async with asyncio.timeout(START_DEADLINE):

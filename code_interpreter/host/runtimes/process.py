@@ -78,7 +78,7 @@ class ProcessRuntime(SandboxRuntime):
     async def stop(self) -> None:
         """Nothing to let go of."""
 
-    async def furnish(self, spec: SandboxSpec) -> Box:
+    async def create(self, spec: SandboxSpec) -> Box:
         if self.enforceable(spec.limits) != spec.limits:
             raise PolicyNotEnforceable(
                 f"the runtime 'process' cannot enforce limits ({spec.limits}): leave them out, or "

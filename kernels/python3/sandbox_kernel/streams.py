@@ -62,7 +62,8 @@ class Output:
         self.log = os.fdopen(log, "w", buffering=1, errors="replace")
         for target, name in enumerate(_NAMES, start=1):
             read, write = os.pipe2(os.O_CLOEXEC)
-            fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            with contextlib.suppress(OSError):  # a user may have so much in pipes, see pipe(7)
+                fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             os.dup2(write, target, inheritable=True)
             self._write_ends.append(write)  # open for good: the pipe never reports its end
             self._pipes[read] = (name, codecs.getincrementaldecoder("utf-8")("replace"))
