@@ -73,6 +73,7 @@ async def serve(
     `DataDirectoryUnusable`, `StoreUnusable`, `RuntimeFailure` and `PortUnusable`.
     """
     _raise_file_limit()
+    _leave_no_core_dump()
     _come_before_sandboxes()
     data = DataDirectory(settings.data_dir)
     data.prepare()
@@ -104,6 +105,11 @@ def _raise_file_limit() -> None:
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _leave_no_core_dump() -> None:
+    """It would have every secret of the host in it; what it starts leaves none either."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _come_before_sandboxes() -> None:

@@ -245,8 +245,9 @@ async def _make_local(local: Path, progress: Progress) -> None:
     packages = resources("template") / "python-packages.txt"
     python = str(local / "bin" / "python3")
     command = (sys.executable, "-m", "pip", "--python", python, "install")
-    options = ("--no-input", "--disable-pip-version-check", "--no-compile", "-r", str(packages))
-    await _run(*command, *options, progress=progress)
+    # A package that has to be built would run its own code here, with this user's rights.
+    options = ("--no-input", "--disable-pip-version-check", "--no-compile", "--only-binary=:all:")
+    await _run(*command, *options, "-r", str(packages), progress=progress)
     progress("Preparing the sandbox template: compiling")
     await _compile(local)
     await asyncio.to_thread(_relocate, local)
@@ -303,6 +304,7 @@ async def _run(*command: str, progress: Progress | None = None, check: bool = Tr
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        env=_without_secrets(),
     )
     try:
         async with asyncio.timeout(PACKAGE_INSTALL_DEADLINE):
@@ -317,6 +319,12 @@ async def _run(*command: str, progress: Progress | None = None, check: bool = Tr
             f"preparing the sandbox template failed: {' '.join(command[:6])} … ended with {code}:\n"
             + "\n".join(tail)
         )
+
+
+def _without_secrets() -> dict[str, str]:
+    """This host's variables without those that are for itself, such as its key."""
+    own = ("CODE_INTERPRETER_", "E2B_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
 
 
 async def _follow(process: asyncio.subprocess.Process, progress: Progress | None) -> list[str]:

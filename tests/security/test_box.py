@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import sys
@@ -295,6 +296,83 @@ def test_neighbours_do_not_meet(box: Sandbox, service: Service) -> None:
         assert _run(other, "ipcs -m | grep -c 0x") == "0\n"
     finally:
         other.kill()
+
+
+TAKE = """
+import ctypes, mmap, os, socket, time
+libc = ctypes.CDLL(None)
+open("/dev/shm/meeting", "w").write("secret")
+open("/var/tmp/meeting", "w").write("secret")
+segment = libc.shmget(0x43490002, 4096, 0o1666)
+assert segment >= 0 and libc.semget(0x43490002, 1, 0o1666) >= 0
+assert libc.msgget(0x43490002, 0o1666) >= 0
+servers = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+for server, name in zip(servers, ("\\0meeting", "/tmp/meeting.sock")):
+    server.bind(name)
+    server.listen()
+servers += [socket.create_server(("", 8124)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)]
+servers[-1].bind(("", 8124))
+print("there", flush=True)
+time.sleep(300)
+"""
+MEET = """
+import ctypes, glob, os, socket
+libc, met = ctypes.CDLL(None), []
+met += [path for path in ("/dev/shm/meeting", "/var/tmp/meeting") if os.path.exists(path)]
+met += [name for name in ("shmget", "semget", "msgget")
+        if getattr(libc, name)(0x43490002, *((4096, 0) if name == "shmget" else
+                               (1, 0) if name == "semget" else (0,))) >= 0]
+addresses = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
+addresses |= {"127.0.0.1", "127.0.0.2", "::1"}
+places = [(socket.AF_UNIX, name) for name in ("\\0meeting", "/tmp/meeting.sock")]
+places += [(socket.AF_INET6 if ":" in each else socket.AF_INET, (each, 8124)) for each in addresses]
+for family, address in places:
+    try:
+        with socket.socket(family) as peer:
+            peer.settimeout(2)
+            peer.connect(address)
+            met.append(str(address))
+    except OSError:
+        pass
+met += [name for _, name in socket.if_nameindex() if name != "lo"]
+for path in glob.glob("/proc/[0-9]*/cmdline"):
+    if b"take.py" in open(path, "rb").read():
+        met.append(path)
+for pid in range(2, 3000):
+    if pid != os.getpid() and not os.path.exists(f"/proc/{pid}"):
+        try:
+            os.kill(pid, 0)
+            met.append(f"signal to {pid}")
+        except ProcessLookupError:
+            pass
+try:
+    met += [line for line in open("/proc/net/nf_conntrack") if "8124" in line]
+except OSError:
+    pass
+print(met)
+"""
+
+
+def test_neighbours_share_nothing(box: Sandbox, service: Service) -> None:
+    """Neither files, memory, queues, sockets, addresses, processes nor any namespace."""
+    namespaces = "cd /proc/self/ns && readlink cgroup ipc mnt net pid user uts"
+    box.files.write("/tmp/take.py", TAKE)
+    box.files.write("/tmp/meet.py", MEET)
+    taking = box.commands.run("python3 /tmp/take.py", user="root", background=True, timeout=0)
+    deadline = time.monotonic() + 20
+    there = {"/dev/shm/meeting", "shmget", "semget", "msgget", "/tmp/meeting.sock"}
+    while not there <= set(met := ast.literal_eval(_run(box, "python3 /tmp/meet.py"))):
+        assert time.monotonic() < deadline, met
+    other = Sandbox.create(timeout=120, **service.options)
+    try:
+        for user in ("root", "user"):
+            assert _python(other, MEET, user) == "[]\n"
+        of_one, of_other = (_run(each, namespaces).split() for each in (box, other))
+        assert len(of_one) == 7
+        assert not set(of_one) & set(of_other)
+    finally:
+        other.kill()
+        taking.kill()
 
 
 def test_supervisors_have_no_port(service: Service) -> None:

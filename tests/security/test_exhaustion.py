@@ -1,6 +1,6 @@
 """More sandboxes, contexts and connections than there is room for, and what is left of them.
 
-Ten thousand of each: ``pytest -m slow tests/security/test_exhaustion.py``, some ten minutes.
+Ten thousand of each: ``pytest -m slow tests/security/test_exhaustion.py``, some twenty minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from code_interpreter import Sandbox
-from tests.service import NOTHING_AHEAD
+from tests.service import NOTHING_AHEAD, Service
 from tests.soak.world import World, new_world
 
 pytestmark = [
@@ -55,7 +55,8 @@ async def test_nothing_is_left_of_too_many(flood: Flood) -> None:
             first.run_code("1")
         world.until_clean()
         before = world.vitals()
-        one, other = (Sandbox.create(**world.options) for _ in range(2))
+        lasting = {**world.options, "timeout": 3600}
+        one, other = (Sandbox.create(**lasting) for _ in range(2))
         await _create_too_many(world, flood.creates)
         await _make_contexts(world, one, flood.contexts)
         async with _websockets(world, other, flood.websockets):
@@ -68,6 +69,30 @@ async def test_nothing_is_left_of_too_many(flood: Flood) -> None:
         with Sandbox.create(**world.options) as last:
             assert last.run_code("6 * 7").text == "42"
         world.check(before)
+
+
+PIPES = """
+import fcntl, os
+held = []
+try:
+    while len(held) < 1000:
+        held.append(os.pipe())
+        fcntl.fcntl(held[-1][0], fcntl.F_SETPIPE_SZ, 1 << 20)
+except OSError as error:
+    print(error.errno == 1)
+"""
+
+
+def test_large_pipes_keep_no_kernel_from_starting(service: Service) -> None:
+    """Linux counts them by user: all contexts of a sandbox have one supply (pipe(7))."""
+    with Sandbox.create(timeout=120, **service.options) as box:
+        assert box.run_code(PIPES).logs.stdout == ["True\n"]
+        for language in ("python", "bash"):
+            context = box.create_code_context(language=language)
+            ran = box.run_code("echo 42" if language == "bash" else "print(42)", context=context)
+            assert ran.logs.stdout == ["42\n"], ran.error
+        with Sandbox.create(timeout=120, **service.options) as other:
+            assert other.run_code("6 * 7", context=other.create_code_context()).text == "42"
 
 
 Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
@@ -117,7 +142,7 @@ async def _websockets(world: World, box: Sandbox, count: int) -> AsyncIterator[N
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(count):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            stack.callback(writer.close)
+            stack.push_async_callback(_close, writer)
             writer.write((UPGRADE + named + "\r\n").encode())
             async with asyncio.timeout(SOON):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -126,6 +151,12 @@ async def _websockets(world: World, box: Sandbox, count: int) -> AsyncIterator[N
         there = min(count, MOST_WEBSOCKETS)
         assert statuses == {"101": there} | ({"429": count - there} if count > there else {})
         yield
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def _gateway_of(box: Sandbox) -> dict[str, str]:

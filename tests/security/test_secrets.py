@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from code_interpreter import Sandbox
 from tests.envd import supervisors
 from tests.host.running import RunningHost, data_directory
 from tests.service import shared_templates
+from tests.soak.world import until
 
 pytestmark = [
     pytest.mark.security,
@@ -99,6 +101,9 @@ def _refusals(scene: Scene) -> list[str]:
         ("POST", "/execute", gateway, {"code": 5, "env_vars": {"A": canaries["cell"]}}),
         ("POST", "/execute", gateway, {"code": "1", "env_vars": {"A": [canaries["cell"]]}}),
         ("POST", "/execute", gateway, {"code": canaries["code"], "context_id": "none"}),
+        ("GET", f"/jupyter/{sandbox.sandbox_id}/api?token=wrong{token}", {}, None),
+        ("GET", f"/jupyter/{sandbox.sandbox_id}/api/kernels/none?token={token}", {}, None),
+        ("GET", f"/files?path=/tmp/secret&signature={key}&username=user", envd, None),
     ]
     with httpx.Client(base_url=host.url, trust_env=False, timeout=30) as http:
         answers = [
@@ -177,9 +182,56 @@ def test_no_secret_of_the_host_in_the_memory_of_a_kernel(scene: Scene) -> None:
 
 
 def test_no_secret_in_what_the_host_tells_of_itself(scene: Scene) -> None:
+    sandbox_id = scene.sandbox.sandbox_id
+    own = [f"/sandboxes/{sandbox_id}/{what}" for what in ("logs", "metrics")]
+    metrics = f"/sandboxes/metrics?sandbox_ids={sandbox_id}"
     with scene.host.http() as http:
-        for path in ("/v2/sandboxes", f"/sandboxes/{scene.sandbox.sandbox_id}/logs", "/health"):
-            assert scene.found_in(http.get(path).text) <= {"metadata"}, path
+        for path in ("/v2/sandboxes", *own, metrics, "/pool", "/openapi.json", "/health"):
+            told = http.get(path)
+            assert told.is_success, (path, told.text)
+            assert scene.found_in(told.text) <= {"metadata"}, path
+
+
+def test_no_secret_in_what_a_sandbox_tells_of_itself(scene: Scene) -> None:
+    """What it was made with, its owner can read: its variables."""
+    token = {"X-Access-Token": scene.canaries["access token"]}
+    named = {"E2b-Sandbox-Id": scene.sandbox.sandbox_id, **token}
+    told = {
+        ("49983", "/metrics"): set(),
+        ("49983", "/health"): set(),
+        ("49983", "/envs"): {"envs"},
+        ("49999", "/health"): set(),
+        ("49999", "/contexts"): set(),
+        ("49999", "/api/status"): set(),
+    }
+    with httpx.Client(base_url=scene.host.url, trust_env=False, timeout=30) as http:
+        for (port, path), allowed in told.items():
+            answer = http.get(path, headers={**named, "E2b-Sandbox-Port": port})
+            assert answer.is_success, path
+            assert scene.found_in(f"{answer.headers}{answer.text}") <= allowed, path
+
+
+def test_no_secret_in_what_is_left_of_a_crash(scene: Scene) -> None:
+    """Of a kernel and of both supervisors: no core dump, and no log with more than names."""
+    before = {path for place in DUMPED_AT for path in Path(place).glob("*core*")}
+    crash = f"import ctypes; x = {scene.canaries['code']!r}; ctypes.string_at(0)"
+    assert scene.sandbox.run_code(crash, timeout=60).error is not None
+    init, *running = supervisors.processes(scene.sandbox.sandbox_id)
+    host = psutil.Process(scene.host.process.pid)
+    for process in (init, *running, host, *host.children()):
+        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0), process
+    for process in running:
+        process.send_signal(signal.SIGABRT)
+    until(scene.sandbox.is_running, 20)
+    until(lambda: scene.sandbox.run_code("6 * 7", timeout=20).text == "42", 20)
+    find = "find / -xdev -newer /tmp/secret -name 'core*' -type f 2>/dev/null || true"
+    assert scene.sandbox.commands.run(find, user="root", timeout=60).stdout == ""
+    assert {path for place in DUMPED_AT for path in Path(place).glob("*core*")} == before
+    assert [path for path in scene.host.data.rglob("*core*") if path.is_file()] == []
+    test_no_secret_in_a_log(scene)
+
+
+DUMPED_AT = (".", "/", "/tmp", "/var/crash", "/var/lib/systemd/coredump")
 
 
 def test_files_with_secrets_are_for_their_owner_alone(scene: Scene) -> None:
