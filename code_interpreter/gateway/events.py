@@ -11,6 +11,7 @@ from code_interpreter.gateway.message import BadMessage, KernelMessage
 from code_interpreter.gateway.output import BoundedStream
 from code_interpreter.protocol.executions import (
     Accepted,
+    Bundle,
     ClearOutput,
     DisplayUpdate,
     EndOfExecution,
@@ -27,6 +28,12 @@ from code_interpreter.protocol.executions import (
 
 MAX_RESULT_BYTES = 48 << 20
 MAX_RESULTS_BYTES = 256 << 20
+MAX_ERROR_CHARACTERS = 8 << 20
+"""Of what an error says, and of its traceback; Python's kernel keeps them shorter itself."""
+MAX_NOTES = 100
+"""Results that are left out are told one by one so many times; then they are counted."""
+_OMITTED = "omitted_bytes"
+"""In a message's metadata: the kernel has left out so much itself, and says so."""
 
 
 class Events:
@@ -42,6 +49,8 @@ class Events:
         self._last_date = ""
         self._result_bytes = 0
         self._omitted_results = 0
+        self._told_results = 0
+        self._closed = False
         self._counted = False
         self.error_seen = False
 
@@ -61,6 +70,7 @@ class Events:
         for stream in self._streams.values():
             stream.close()
         self._result_bytes = MAX_RESULTS_BYTES
+        self._closed = True
 
     def _fits(self, size: int) -> bool:
         if size > MAX_RESULT_BYTES or self._result_bytes + size > MAX_RESULTS_BYTES:
@@ -89,11 +99,16 @@ class Events:
         return [QueueMoved(**self._next(), queue_position=queue_position)]
 
     def tails(self) -> list[ExecutionEvent]:
-        """What was kept back of the streams; the last events but the end itself."""
+        """What was kept back of the streams, and how many results were left out without a
+        word; the last events but the end itself."""
+        untold = self._omitted_results - self._told_results
         return [
-            self._text(name, text, "")
-            for name, stream in self._streams.items()
-            for text in stream.end(self.paths[name])
+            *(
+                self._text(name, text, "")
+                for name, stream in self._streams.items()
+                for text in stream.end(self.paths[name])
+            ),
+            *([self._note(f"{untold} further results left out")] if untold > 0 else ()),
         ]
 
     def end(self, **fields: Any) -> EndOfExecution:
@@ -138,7 +153,10 @@ class Events:
 
     def _result(self, message: KernelMessage) -> list[ExecutionEvent]:
         if not self._fits(message.size):
-            return []
+            return self._left_out(message)
+        if _OMITTED in (message.content.get("metadata") or {}):
+            self._omitted_results += 1
+            self._told_results += 1
         return [
             ResultEvent(
                 **self._next(),
@@ -147,6 +165,25 @@ class Events:
                 bundle=bundle.from_mime(message.content.get("data") or {}),
             )
         ]
+
+    def _left_out(self, message: KernelMessage) -> list[ExecutionEvent]:
+        """A word in a result's place."""
+        if self._closed or self._told_results >= MAX_NOTES:
+            return []
+        self._told_results += 1
+        words = (
+            f"a result of {message.size} bytes left out here; one may have "
+            f"{MAX_RESULT_BYTES >> 20} MiB, those of a cell {MAX_RESULTS_BYTES >> 20} MiB"
+        )
+        return [self._note(words, is_main_result=message.type == "execute_result")]
+
+    def _note(self, words: str, *, is_main_result: bool = False) -> ExecutionEvent:
+        return ResultEvent(
+            **self._next(),
+            is_main_result=is_main_result,
+            display_id=None,
+            bundle=Bundle(text=f"[… {words} …]"),
+        )
 
     def _update(self, message: KernelMessage) -> list[ExecutionEvent]:
         display_id = _display_id(message)
@@ -182,7 +219,7 @@ class Events:
         if self.error_seen:
             return []
         self.error_seen = True
-        raw = "\n".join(lines)
+        raw, value = _head("\n".join(lines)), _head(value)
         plain = without_ansi(raw)
         return [
             ErrorEvent(
@@ -207,6 +244,14 @@ _HANDLERS = {
     "input_request": Events._input,
 }
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
+
+
+def _head(text: str) -> str:
+    """All of it, if it is not too long."""
+    left_out = len(text) - MAX_ERROR_CHARACTERS
+    if left_out <= 0:
+        return text
+    return f"{text[:MAX_ERROR_CHARACTERS]}\n[… {left_out} characters left out here …]"
 
 
 def without_ansi(text: str) -> str:

@@ -25,7 +25,7 @@ _NO_LIMIT = 1 << 60
 _HASTE = 8
 """How much more the boxes of a host that stops count for than those of one that runs."""
 
-_LESS = 32
+_LESS = 10
 """How often what a hog weighs goes into what others weigh."""
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from e2b import Sandbox
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import code_interpreter as ours
 from tests.envd import supervisors
 from tests.service import Service
 
@@ -318,3 +320,41 @@ def test_a_large_directory_with_flat_memory(archive: Archive) -> None:
     }  # fmt: skip
     assert max(highest) - before < 64 * 1024 * 1024
     sandbox.commands.run("rm -rf large copy")
+
+
+@pytest.mark.security
+def test_an_archive_that_grows_without_end_ends_at_the_disk(service: Service) -> None:
+    """A quarter of a gigabyte of zeros in a megabyte of gzip."""
+    limits: Any = {"disk_mb": 64}
+    bomb = gzip.compress(made(file_entry("bomb", bytes(1 << 28))), 1)
+    with ours.Sandbox.create(timeout=120, **limits, **service.options) as sandbox:
+        headers = {
+            "E2b-Sandbox-Id": sandbox.sandbox_id,
+            "E2b-Sandbox-Port": "49983",
+            "X-Access-Token": str(sandbox._envd_access_token),
+            "Content-Encoding": "gzip",
+        }
+        answer = httpx.post(
+            f"{service.url}/files/archive?path=bombs", content=bomb, headers=headers, timeout=60
+        )
+        assert answer.status_code == 507, answer.text
+        assert sandbox.run_code("1 + 1").text == "2"
+        sandbox.files.remove("bombs")
+        sandbox.files.write("small", "there is room again")
+
+
+@pytest.mark.security
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_archive_has_a_million_entries_at_most(archive: Archive) -> None:
+    entry = tarfile.TarInfo("again")
+    entry.type = tarfile.DIRTYPE
+    bomb = gzip.compress(entry.tobuf() * 1_000_001 + bytes(1024), 1)
+    answer = archive.http.post(
+        "/files/archive?path=many",
+        content=bomb,
+        headers={"Content-Encoding": "gzip"},
+        timeout=280,
+    )
+    assert answer.status_code == 400, answer.text
+    assert "entries" in answer.json()["message"]

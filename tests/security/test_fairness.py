@@ -1,16 +1,19 @@
 """One sandbox takes what it can get; the host, its neighbours and its own supervisors answer.
 
-The bounds are those of the checklist, compared with the same questions asked just before:
-this machine may be busy with other things.
+The bounds are those of the checklist. A neighbour's are relative to the same questions asked
+just before and just after, and each attack has three tries in all: this machine may be busy
+with other things. The main suite has short ones of each kind;
+`pytest -m slow tests/security/test_fairness.py` runs all of them, each for longer.
 """
 
 from __future__ import annotations
 
 import errno
-import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +26,41 @@ from tests.security.watching import Latencies, Question, cell, health, ping, wat
 from tests.service import Service
 
 pytestmark = [pytest.mark.alone, pytest.mark.security, pytest.mark.timeout(300)]
-BASELINE_SECONDS = 1.5
-ATTACK_SECONDS = 3.0
 PROMPT = 0.25
 """Seconds in which host and supervisors answer, whatever goes on in a sandbox."""
 FACTOR = 2.0
+"""A neighbour's cells take so many times as long as before at most."""
 USABLE_SECONDS = 5.0
 MEMORY_MB = 384
 DISK_MB = 128
 MIB = 1024 * 1024
 NOISE_SECONDS = 10.0
 """What a machine that is busy with other things may add to a wait."""
-QUICK = ("fork bomb", "list", "output", "all cores")
-"""Of these the main suite has one each; `pytest -m slow tests/security` runs the others."""
+ROOM = 0.1
+"""The same, seconds, for one answer. The long attacks are for a quiet machine, and have none."""
 
+
+@dataclass(frozen=True)
+class Length:
+    """Seconds that is watched."""
+
+    calm: float
+    attack: float
+
+
+SHORT, LONG = Length(1.5, 3.0), Length(10.0, 20.0)
+QUICK = ("fork bomb", "list", "output", "all cores")
+STOPPED_SECONDS = {"all cores": 2.0, "output": 1.0, "one line": 1.0}
+"""From the wish to stop to the end of the cell."""
 ATTACKS = {
-    "fork bomb": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
-    "shell bomb": "import subprocess\nsubprocess.run('b() { b | b & }; b; sleep 60', shell=True)",
+    "fork bomb": "import os\nwhile True:\n    try: os.fork()\n"
+    "    except OSError: os.path.exists('/tmp/fork') or os.mkdir('/tmp/fork')",
+    "shell bomb": "import subprocess\n"
+    "subprocess.run('b() { b | b & }; b 2> /tmp/refused; sleep 60', shell=True)",
     "list": "kept = []\nwhile True: kept.append(bytearray(10_000_000))",
+    "again and again": "import subprocess, sys\n"
+    "bomb = 'kept = []\\nwhile True: kept.append(bytearray(10_000_000))'\n"
+    "while True: subprocess.run([sys.executable, '-c', bomb])",
     "numpy": "import numpy\nkept = []\nwhile True: kept.append(numpy.ones(1_000_000))",
     "mmap": "import mmap\nkept = []\nwhile True:\n"
     "    kept.append(mmap.mmap(-1, 10_000_000))\n    kept[-1].write(bytes(10_000_000))",
@@ -51,6 +71,8 @@ ATTACKS = {
     "one line": "while True: print('x' * 1_000_000, end='')",
     "all cores": "import os\nfor _ in range(2 * os.cpu_count()): os.fork() or exec('while 1: 0')\n"
     "while True: pass",
+    "refused calls": "import ctypes\nmount = ctypes.CDLL(None).mount\n"
+    "while True: mount(0, 0, 0, 0, 0)",
     "disk": "import time\nwith open('/home/user/full', 'wb', 0) as file:\n    while True:\n"
     "        try: file.write(bytes(1_000_000))\n        except OSError: time.sleep(0.01)",
     "inodes": "import os, time\nos.makedirs('/home/user/many')\nnumber = 0\nwhile True:\n"
@@ -84,56 +106,79 @@ def _questions(
     }
 
 
-@pytest.mark.flaky(reruns=2)  # the machine may be busy with other things just then
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ATTACKS],
-)
+CASES = [
+    *(pytest.param(name, SHORT, id=f"{name}, shortly") for name in QUICK),
+    *(pytest.param(name, LONG, id=name, marks=pytest.mark.slow) for name in ATTACKS),
+]
+
+
+@pytest.mark.flaky(reruns=2)
+@pytest.mark.parametrize(("name", "length"), CASES)
 def test_others_hardly_notice(
-    name: str, service: Service, attacked: Sandbox, neighbour: Sandbox
+    name: str, length: Length, service: Service, attacked: Sandbox, neighbour: Sandbox
 ) -> None:
-    swapped, room = psutil.swap_memory().used, _room_for_others()
+    swapped, own = psutil.swap_memory().used, _supervisors(attacked)
+    neighbour.run_code("kept = 'kept'")
     with httpx.Client(timeout=20, trust_env=False) as client:
         questions = _questions(service, client, attacked, neighbour)
         with watching(questions) as before:
-            time.sleep(BASELINE_SECONDS)
+            time.sleep(length.calm)
         with watching(questions) as during:
-            handle = attacked.run_code(ATTACKS[name], background=True, timeout=60)
+            handle = attacked.run_code(ATTACKS[name], background=True, timeout=120)
             handle.close()  # a flood is to reach the host, and not to keep this process busy
-            time.sleep(ATTACK_SECONDS)
-    _check_usable(attacked, attacked.attach_execution(handle.id))
-    assert psutil.swap_memory().used <= swapped + 64 * MIB
-    with httpx.Client(timeout=20, trust_env=False) as client:
-        with watching(_questions(service, client, attacked, neighbour)) as after:
-            time.sleep(BASELINE_SECONDS)
+            time.sleep(length.attack)
+        room = ROOM if length is SHORT else 0.0
+        _check_usable(attacked, attacked.attach_execution(handle.id), name, room)
+        with watching(questions) as after:
+            time.sleep(length.calm)
+    assert psutil.swap_memory().used <= swapped, "nothing of it went to the machine's swap"
+    assert _supervisors(attacked) == own, "init, envd and the gateway live on"
+    assert neighbour.run_code("kept").text == "kept"
+    if "bomb" in name:
+        attacked.commands.run("ls -d /tmp/fork || grep -q fork /tmp/refused")  # at its limit
     _compare(before, during, after, room)
 
 
-def _room_for_others() -> float:
-    """A machine that has more to do than it has cores gets that much more time, up to 4."""
-    cores = os.cpu_count() or 1
-    return min(max(1.0, os.getloadavg()[0] / cores), 4.0)
+def _supervisors(sandbox: Sandbox) -> str:
+    """Pid, and when it was started."""
+    found = sandbox.commands.run("ps -eo pid,uid,lstart | awk '$2 == 65534'").stdout
+    assert len(found.splitlines()) == 3
+    return found
 
 
 def _compare(before: Latencies, during: Latencies, after: Latencies, room: float) -> None:
-    for name, taken in during.taken.items():
-        bound = room * max(PROMPT, FACTOR * before.worst(name), FACTOR * after.worst(name))
-        assert during.worst(name) <= bound, (name, before.taken[name], taken)
+    """A host's or a supervisor's answers are held to a time; a neighbour's, to what it was."""
+    told = {
+        name: [round(1000 * each.p99(name), 1) for each in (before, during, after)]
+        for name in during.taken
+    }
+    print("p99 in ms before, during and after:", told)
+    for name in during.taken:
+        usual = max(before.p99(name), after.p99(name))
+        bound = FACTOR * usual if name == "neighbour" else max(PROMPT, FACTOR * usual)
+        assert during.p99(name) <= bound + room, (name, told)
 
 
-def _check_usable(attacked: Sandbox, handle: ExecutionHandle) -> None:
+def _check_usable(attacked: Sandbox, handle: ExecutionHandle, name: str, room: float) -> None:
     """The cell can be stopped; it is said what became of the kernel; the next cell runs."""
     began = time.monotonic()
     with suppress(SandboxException):  # it may have ended by itself
         handle.cancel()
     ended = handle.wait(timeout=60)
+    took = time.monotonic() - began
     again = attacked.run_code("6 * 7", timeout=30)
     assert again.text == "42", (ended, again)
+    noise = NOISE_SECONDS if room else 0.0
+    assert took < STOPPED_SECONDS.get(name, USABLE_SECONDS) + noise, (
+        "what became of the kernel is said"
+    )
     assert time.monotonic() - began < USABLE_SECONDS + NOISE_SECONDS
     assert ended.error is not None
     if ended.kernel_state is KernelState.LOST:
         assert ended.error.name == "MemoryLimitExceeded"
-        assert f"limit is {MEMORY_MB} MiB" in ended.error.value
+        peak = re.search(rf"limit is {MEMORY_MB} MiB, its peak (\d+) MiB", ended.error.value)
+        assert peak is not None, ended.error.value
+        assert 0.8 * MEMORY_MB < int(peak[1]) <= MEMORY_MB
 
 
 def _small(service: Service, **limits: int) -> Sandbox:
@@ -158,7 +203,7 @@ def test_a_flood_of_output_is_cut_and_counted(service: Service, source: str) -> 
         sandbox.run_code("0")
         before = _supervisors_memory(service)
         handle = sandbox.run_code(f"while True: {source}", background=True, timeout=60)
-        time.sleep(ATTACK_SECONDS)
+        time.sleep(SHORT.attack)
         after = _supervisors_memory(service)
         began = time.monotonic()
         handle.cancel()
@@ -202,6 +247,7 @@ def test_no_more_files_than_the_disk_has(service: Service) -> None:
     source = """
 import os
 os.makedirs("/home/user/many")
+print(os.statvfs("/home/user").f_favail)
 try:
     for number in range(1_000_000):
         open(f"/home/user/many/{number}", "w").close()
@@ -210,8 +256,9 @@ except OSError as error:
 """
     with _small(service, disk_mb=64) as sandbox:
         execution = sandbox.run_code(source, timeout=60)
-        number, code = map(int, execution.logs.stdout[0].split())
+        free, number, code = map(int, "".join(execution.logs.stdout).split())
         assert code == errno.ENOSPC
+        assert abs(number - free) <= 0.01 * free
         assert 1000 < number < 20_000
         assert sandbox.run_code("1 + 1").text == "2"
 

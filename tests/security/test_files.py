@@ -16,8 +16,8 @@ from tests.service import Service
 
 pytestmark = pytest.mark.security
 PRIVATE = "/run/code-interpreter"
-HANG = 5.0
-"""Seconds; the answers come within milliseconds."""
+HANG = 1.0
+"""Seconds; the answers come within milliseconds. Three tries: this machine may be busy."""
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,7 @@ SPECIAL = {
 }
 
 
+@pytest.mark.flaky(reruns=2)
 @pytest.mark.parametrize("command", SPECIAL.values(), ids=SPECIAL.keys())
 @pytest.mark.parametrize("operation", ["read", "write", "list", "watch"])
 def test_special_files_are_refused_at_once(box: Sandbox, command: str, operation: str) -> None:

@@ -14,6 +14,7 @@ from ipykernel.ipkernel import IPythonKernel
 
 from sandbox_kernel import tables, variables
 from sandbox_kernel.base import LeanKernel, Usage
+from sandbox_kernel.bounds import shortened
 from sandbox_kernel.publisher import Publisher
 from sandbox_kernel.shell import SandboxCompiler, SandboxShell
 
@@ -87,6 +88,8 @@ class SandboxKernel(LeanKernel, IPythonKernel):
                 )
             if os.getpid() != process:
                 _end_child(reply)
+            if "evalue" in reply:
+                reply["evalue"] = shortened(reply["evalue"])
             return reply
         except KeyboardInterrupt as interrupt:
             return self._interrupted_outside(interrupt)

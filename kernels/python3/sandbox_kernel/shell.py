@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ipykernel.compiler import XCachingCompiler
+from ipykernel.displayhook import ZMQShellDisplayHook
 from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQExitAutocall, ZMQInteractiveShell
 from IPython.core import page
 from IPython.core.error import UsageError
@@ -21,6 +22,7 @@ from IPython.display import display
 from traitlets import default
 
 from sandbox_kernel import formatters, pictures
+from sandbox_kernel.bounds import bounded, shortened
 from sandbox_kernel.drawings import PLOTLY_MIME, from_plotly_bundle
 from sandbox_kernel.streams import Stream
 from sandbox_kernel.widgets import VIEW_MIME, ShownWidgets
@@ -35,18 +37,24 @@ class SandboxDisplayPublisher(ZMQDisplayPublisher):
         super().__init__(*arguments, **options)
         self._widgets = ShownWidgets()
 
-    def publish(self, data: Any, *arguments: Any, **options: Any) -> None:
+    def publish(self, data: Any, metadata: Any = None, **options: Any) -> None:
         """Plotly's figures show themselves, past all formatters: their charts are added here."""
         if PLOTLY_MIME in data and "e2b/chart" not in data:
             data = {**data, "e2b/chart": from_plotly_bundle(data[PLOTLY_MIME])}
         if VIEW_MIME in data:
             options["transient"] = self._widgets.note(data, options.get("transient") or {})
-        super().publish(data, *arguments, **options)
+        data, metadata = bounded(data, metadata)
+        super().publish(data, metadata, **options)
 
     def update_widgets(self) -> None:
         """Tell the text of those widgets again that the cell has changed since it showed them."""
         for display_id, data in self._widgets.changed(self.shell.display_formatter):
             super().publish(data, transient={"display_id": display_id}, update=True)
+
+
+class SandboxDisplayHook(ZMQShellDisplayHook):
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        super().write_format_data(*bounded(format_dict, md_dict))
 
 
 class _Nothing(defaultdict[int, Any]):
@@ -80,6 +88,7 @@ class Exit(ZMQExitAutocall):
 
 class SandboxShell(ZMQInteractiveShell):
     display_pub_class = SandboxDisplayPublisher
+    displayhook_class = SandboxDisplayHook
 
     @default("exiter")
     def _default_exiter(self) -> Exit:
@@ -105,6 +114,9 @@ class SandboxShell(ZMQInteractiveShell):
     def _tee(self, channel: str) -> Iterator[None]:
         """Would copy what is written to the history's outputs."""
         yield
+
+    def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+        super()._showtraceback(etype, shortened(str(evalue)), [shortened(part) for part in stb])
 
     def _format_exception_for_storage(self, exception: BaseException, **_: Any) -> dict[str, Any]:
         return {}
