@@ -5,11 +5,11 @@ Templates are made of this project's own lists; there are none that clients buil
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
-import subprocess
-import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,18 +171,27 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
+BACKEND = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+
+
 async def test_making_a_template_runs_no_package_s_code(recipe: Path, tmp_path: Path) -> None:
     """It would run with the host's rights, and could leave a back door to every sandbox."""
-    project = tmp_path / "hostile"
-    project.mkdir()
-    for name, text in _project(MARK, [str(tmp_path)]).items():
-        (project / name).write_text(text)
-    build = [sys.executable, "-c", f"import os; os.chdir({str(project)!r}); import setuptools"]
-    build[-1] += "; setuptools.setup(script_args=['-q', 'sdist'], name='hostile', version='1')"
-    subprocess.run(build, check=True, timeout=60, env={**os.environ, "HOME": str(tmp_path)})
-    found = list((project / "dist").glob("*.tar.gz"))
-    assert len(found) == 1
-    listed = f"--no-index\n--find-links {found[0].parent}\nhostile\n"
+    files = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: hostile\nVersion: 1\n",
+        "pyproject.toml": BACKEND,
+        "backend.py": f"import pathlib\npathlib.Path({str(tmp_path / MARK)!r}).touch()\n",
+    }
+    with tarfile.open(tmp_path / "hostile-1.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            about = tarfile.TarInfo(f"hostile-1/{name}")
+            about.size = len(text)
+            archive.addfile(about, io.BytesIO(text.encode()))
+    listed = f"--no-index\n--find-links {tmp_path}\nhostile\n"
     (recipe / "python-packages.txt").write_text(listed)
     with pytest.raises(TemplateMissing, match="hostile"):
         await TemplateStore(tmp_path / "templates").prepare("base", print)
