@@ -55,8 +55,9 @@ STOPPED_SECONDS = {"all cores": 2.0, "output": 1.0, "one line": 1.0}
 ATTACKS = {
     "fork bomb": "import os\nwhile True:\n    try: os.fork()\n"
     "    except OSError: os.path.exists('/tmp/fork') or os.mkdir('/tmp/fork')",
-    "shell bomb": "import subprocess\n"
-    "subprocess.run('b() { b | b & }; b 2> /tmp/refused; sleep 60', shell=True)",
+    "shell bomb": "import subprocess, time\n"
+    "subprocess.run('b() { b | b & }; b 2> /tmp/refused; sleep 60', shell=True)\n"
+    "while True: time.sleep(1)",
     "list": "kept = []\nwhile True: kept.append(bytearray(10_000_000))",
     "again and again": "import subprocess, sys\n"
     "bomb = 'kept = []\\nwhile True: kept.append(bytearray(10_000_000))'\n"
