@@ -49,8 +49,9 @@ def doctor(
         DataDirectory(settings.data_dir).prepare()
     except DataDirectoryUnusable as error:
         fail(str(error))
+    reserve = memory_reserve(settings)
     with cgroup_search.as_found():
-        trial = try_out(settings.data_dir, memory_reserve=memory_reserve(settings))
+        trial = try_out(settings.data_dir, memory_reserve=reserve, slowness=settings.slowness)
         sections = examine(settings, trial)
     facts = [fact for section in sections for fact in section.facts]
     verdict = judge(facts, trial.isolation)

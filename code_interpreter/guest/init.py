@@ -83,7 +83,7 @@ class Init:
 
     def _set_up(self) -> None:
         setup = self._sockets.setup
-        setup.settimeout(SETUP_DEADLINE)
+        setup.settimeout(SETUP_DEADLINE * self._config.slowness)
         message, mounts, _, _ = socket.recv_fds(setup, 16, 16)
         setup.close()
         if message != b"go":  # the fork server has died, or will end this box: nobody else can
@@ -143,7 +143,7 @@ class Init:
 
     def _accept_host(self, listener: socket.socket) -> None:
         peer, _ = listener.accept()
-        peer.settimeout(SETUP_DEADLINE)
+        peer.settimeout(SETUP_DEADLINE * self._config.slowness)
         with peer:
             try:
                 request = json.loads(peer.recv(_MESSAGE) or b"{}")

@@ -43,6 +43,10 @@ async def _namespaces(
     kernel_settings.raise_all()
     reserve = memory_reserve(settings)
     runtime = NamespacesRuntime(
-        settings.data_dir, prepared, memory_reserve=reserve, fork_server=settings.fork_server
+        settings.data_dir,
+        prepared,
+        memory_reserve=reserve,
+        fork_server=settings.fork_server,
+        slowness=settings.slowness,
     )
     return runtime, templates

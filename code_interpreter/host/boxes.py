@@ -101,6 +101,8 @@ class Boxes:
         registry: Registry,
         tasks: Tasks,
         run_root: Path,
+        *,
+        slowness: float = 1.0,
     ) -> None:
         self._runtime = runtime
         self._templates = templates
@@ -108,6 +110,7 @@ class Boxes:
         self._tasks = tasks
         self._run_root = run_root
         self._making = Tasks()
+        self._slowness = slowness
         self.removals = 0
         """Of ended sandboxes, under way."""
         self._turns = asyncio.Semaphore(max(2, os.cpu_count() or 1))
@@ -216,7 +219,7 @@ class Boxes:
 
     async def finish_making(self) -> None:
         """Wait for boxes that are being made, and for the end of those nobody wants any more."""
-        await self._making.finish(MAKING_DEADLINE)
+        await self._making.finish(MAKING_DEADLINE * self._slowness)
 
     async def introduce(
         self,
@@ -241,7 +244,7 @@ class Boxes:
         try:
             await asyncio.wait(
                 {dead, asked},
-                timeout=INTRODUCTION_DEADLINE,
+                timeout=INTRODUCTION_DEADLINE * self._slowness,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             problem = "it ended" if dead.done() else asked.result() if asked.done() else "time-out"

@@ -88,7 +88,12 @@ class Lifecycle:
         self.limits = LimitPolicy(settings, runtime)
         self._machine = Admission(settings, runtime.memory_room)
         self.boxes = Boxes(
-            runtime, templates, self.registry, self._tasks, settings.data_dir / "run"
+            runtime,
+            templates,
+            self.registry,
+            self._tasks,
+            settings.data_dir / "run",
+            slowness=settings.slowness,
         )
         self._adoption = Adoption(runtime, self.boxes, self._tasks, settings.data_dir)
         self.on_unreachable: Callable[[str], None] = lambda sandbox_id: None

@@ -14,6 +14,8 @@ from code_interpreter.host.tasks import Tasks
 
 RECLAIM_DEADLINE = 60.0
 """Seconds that the kernel may look for memory to give back."""
+AT_ONCE = 1
+"""Boxes whose memory is looked for: it takes a core, and those who wait for a pause come first."""
 CANCEL_DEADLINE = 2.0
 """Seconds that a resume waits for the kernel to stop looking."""
 _log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class Pausing:
         self._cgroups = cgroups
         self._tasks = Tasks()
         self._reclaiming: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def pause(self, box: Box) -> None:
         """Returns when nothing of the box runs any more. Raises `RuntimeFailure`."""
@@ -73,6 +76,10 @@ class Pausing:
             raise RuntimeFailure(f"the cgroup freezer failed: {error}") from error
 
     async def _reclaim(self, name: str, file: Path) -> None:
+        async with self._turn:
+            await self._reclaim_now(name, file)
+
+    async def _reclaim_now(self, name: str, file: Path) -> None:
         before = self._cgroups.memory_bytes(name) or 0
         self._cgroups.allow_swap(name, allowed=True)
         try:
@@ -91,8 +98,11 @@ def has_swap() -> bool:
 
 
 async def _tell_kernel(file: Path, size: int) -> None:
-    """Have the kernel reclaim ``size`` bytes; less if there is not so much, or in the deadline."""
-    command = ("sh", "-c", 'echo "$1" > "$0"', str(file), str(size))
+    """Have the kernel reclaim ``size`` bytes; less if there is not so much, or in the deadline.
+
+    After everybody else's work: the host's own niceness would be inherited.
+    """
+    command = ("nice", "-n", "39", "sh", "-c", 'echo "$1" > "$0"', str(file), str(size))
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,

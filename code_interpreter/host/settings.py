@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     is started as a program of its own: slower by a second, and nothing is shared."""
     pool_template: str = "code-interpreter-v1"
 
+    slowness: float = Field(default=1, ge=1)
+    """How many times as long as elsewhere sandboxes may take here to start and to end."""
     guest_patience: float = Field(default=PATIENCE, gt=0)
     """After so long without a sign of life from a sandbox's envd or gateway, with somebody
     waiting for it, the waiting are told that it hangs."""

@@ -43,25 +43,30 @@ class Trial:
         return not self.refused
 
 
-def try_out(directory: Path, *, memory_reserve: int) -> Trial:
-    """Make a sandbox in ``directory``, a host's data directory, and leave nothing of it."""
+def try_out(directory: Path, *, memory_reserve: int, slowness: float = 1.0) -> Trial:
+    """Make a sandbox in ``directory``, a host's data directory, and leave nothing of it.
+
+    ``slowness``: how many times as long as elsewhere it may take.
+    """
     if sys.platform != "linux":
         return Trial(Isolation("", (), ()), refused="sandboxes need Linux")
     try:
         with tempfile.TemporaryDirectory(dir=directory, prefix="doctor-") as place:
-            return asyncio.run(_try_out(Path(place), memory_reserve))
+            return asyncio.run(_try_out(Path(place), memory_reserve, slowness))
     except (OSError, RuntimeFailure) as error:
-        return Trial(Isolation("", (), ()), refused=_words(error))
+        return Trial(Isolation("", (), ()), refused=_words(error, slowness))
 
 
-async def _try_out(place: Path, memory_reserve: int) -> Trial:
+async def _try_out(place: Path, memory_reserve: int, slowness: float) -> Trial:
     """Raises `RuntimeFailure` and OSError where the runtime cannot even be set up."""
     template = templates.make_bare(place / "template")
-    runtime = NamespacesRuntime(place, template, memory_reserve=memory_reserve, fork_server=False)
+    runtime = NamespacesRuntime(
+        place, template, memory_reserve=memory_reserve, fork_server=False, slowness=slowness
+    )
     isolation = runtime.isolation()
     try:
         begin = time.monotonic()
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(DEADLINE * slowness):
             await runtime.start()
             box = await runtime.create(
                 SandboxSpec("doctor", template.name, runtime.enforceable(_LIMITS))
@@ -72,14 +77,17 @@ async def _try_out(place: Path, memory_reserve: int) -> Trial:
         finally:
             await runtime.kill(box)
     except (OSError, RuntimeFailure) as error:
-        return Trial(isolation, refused=_words(error))
+        return Trial(isolation, refused=_words(error, slowness))
     finally:
         await runtime.stop()
 
 
-def _words(error: OSError | RuntimeFailure) -> str:
+def _words(error: OSError | RuntimeFailure, slowness: float) -> str:
     if isinstance(error, TimeoutError):  # which has no words of its own
-        return f"not ready after {DEADLINE:g} seconds: is this machine very busy? Then try again"
+        return (
+            f"not ready after {DEADLINE * slowness:g} seconds: is this machine very busy? Then try "
+            "again; is it very slow? Then set CODE_INTERPRETER_SLOWNESS to 2 or more"
+        )
     return str(error) or repr(error)
 
 

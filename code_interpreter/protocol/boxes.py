@@ -70,6 +70,8 @@ class ViewConfig:
     """There is one uid only, in the view as in the boxes."""
     id_mapped: bool = False
     """Each box has an id range of its own; needs root on the host."""
+    slowness: float = 1.0
+    """How many times as long as elsewhere boxes may take to start and to end."""
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

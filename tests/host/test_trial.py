@@ -68,6 +68,18 @@ def test_what_takes_too_long_is_not_called_made(
     assert list(data.iterdir()) == []
 
 
+def test_a_machine_that_is_called_slow_has_more_time(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("code_interpreter.host.runtimes.forkserver.WARM_UP_DEADLINE", 0.001)
+    refused = try_out(data, memory_reserve=RESERVE).refused
+    assert "the fork server was not ready after 0.001 seconds" in refused
+    assert "CODE_INTERPRETER_SLOWNESS" in refused
+    monkeypatch.setattr("code_interpreter.host.trial.DEADLINE", 0.001)
+    trial = try_out(data, memory_reserve=RESERVE, slowness=60_000)
+    assert trial.made, trial.refused
+
+
 TRY = """
 import json, sys
 from pathlib import Path

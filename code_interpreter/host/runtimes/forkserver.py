@@ -29,6 +29,8 @@ class ForkServerClient:
 
     def __init__(self, config: ViewConfig, log: Path) -> None:
         self._config = config
+        self._warm_up_deadline = WARM_UP_DEADLINE * config.slowness
+        self._answer_deadline = ANSWER_DEADLINE * config.slowness
         self._log = log
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -85,9 +87,15 @@ class ForkServerClient:
         self._socket = ours
         self._check_wanted()
         try:
-            async with asyncio.timeout(WARM_UP_DEADLINE):
+            async with asyncio.timeout(self._warm_up_deadline):
                 first = await self._receive()
-        except (TimeoutError, OSError) as error:
+        except TimeoutError:
+            await self._end()
+            raise RuntimeFailure(
+                f"the fork server was not ready after {self._warm_up_deadline:g} seconds: on a "
+                "machine that needs longer, set CODE_INTERPRETER_SLOWNESS to 2 or more"
+            ) from None
+        except OSError as error:
             await self._end()
             raise RuntimeFailure(f"the fork server did not start: {error!r}") from error
         if "ready" not in first:
@@ -128,7 +136,7 @@ class ForkServerClient:
         self._answers[number] = waiting
         message = json.dumps({**request, "id": number}).encode()
         try:
-            async with asyncio.timeout(ANSWER_DEADLINE):
+            async with asyncio.timeout(self._answer_deadline):
                 await asyncio.get_running_loop().sock_sendall(self._socket, message)
                 answer = await waiting
         except (TimeoutError, OSError) as error:

@@ -78,13 +78,19 @@ class NamespacesRuntime(SandboxRuntime):
         *,
         memory_reserve: int = 0,
         fork_server: bool = True,
+        slowness: float = 1.0,
     ) -> None:
-        """``memory_reserve``: bytes that all boxes together leave to the machine."""
+        """``memory_reserve``: bytes that all boxes together leave to the machine.
+
+        ``slowness``: how many times as long as elsewhere boxes may take to start and to end.
+        """
         self._data = data_directory
         self._template = template
         self._ids = id_grant()
         self._cgroups = cgroup_search.find(f"code-interpreter-{data_digest(data_directory)}")
-        config = _view_config(data_directory, template, self._ids, warm=fork_server)
+        config = replace(
+            _view_config(data_directory, template, self._ids, warm=fork_server), slowness=slowness
+        )
         self._config = config
         self._forks = ForkServerClient(config, data_directory / "forkserver.log")
         self._pausing = Pausing(self._cgroups)
@@ -170,7 +176,7 @@ class NamespacesRuntime(SandboxRuntime):
         return box
 
     async def _tell_init(self, box: Box, message: dict[str, Any]) -> dict[str, Any]:
-        async with asyncio.timeout(START_DEADLINE):
+        async with asyncio.timeout(START_DEADLINE * self._config.slowness):
             answer = await ask_init(box.run_directory, message)
         if "error" in answer:
             raise RuntimeFailure(f"the sandbox could not be furnished: {answer['error']}")
@@ -234,7 +240,7 @@ class NamespacesRuntime(SandboxRuntime):
         """The run directory goes last: it is what a successor of this host finds the rest by."""
         await self.halt(box)
         try:
-            async with asyncio.timeout(END_DEADLINE):
+            async with asyncio.timeout(END_DEADLINE * self._config.slowness):
                 await wait_for_exit(box.pid, box.start_ticks)
         except TimeoutError:
             raise RuntimeFailure(
