@@ -91,7 +91,12 @@ class WarmKernels:
     def _serve(self, line: socket.socket) -> NoReturn:
         try:
             self._shed(line)
-            _become_kernel(line)
+            # Not of this package: it belongs to the kernelspec, and the fork server loaded it.
+            kernels = importlib.import_module("kernel_start")
+            kernels.prepare()
+            request = _wait(line)
+            if request is not None:
+                kernels.kernel_main(request["connection"], request["cwd"], request["env"])
         except BaseException:  # the child must never return into init
             traceback.print_exc()
         finally:
@@ -113,19 +118,17 @@ class WarmKernels:
         forget_our_modules()
 
 
-def _become_kernel(line: socket.socket) -> None:
+def _wait(line: socket.socket) -> dict[str, Any] | None:
+    """None when init is gone."""
     with line:
         message = line.recv(_MESSAGE)
-    if not message:  # init is gone
-        return
-    request = json.loads(message)
+    if not message:
+        return None
+    request: dict[str, Any] = json.loads(message)
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    # Not of this package: it belongs to the kernelspec, and was loaded by the fork server.
-    importlib.import_module("kernel_start").kernel_main(
-        request["connection"], request["cwd"], request["env"]
-    )
+    return request
 
 
 _kept: list[ModuleType] = []

@@ -1,8 +1,9 @@
 """The two ways to start our kernels: as a program, and as a fork of a warm process.
 
 Cold: ``python3 kernel_start.py CONNECTION_FILE``. Warm: a single-threaded process calls
-`warm_up` once, then forks; each child calls `kernel_main`. Which kernel it is to be stands in
-the connection's ``kernel_name``: ``python3``, ``bash`` or ``java``.
+`warm_up` once, then forks; each child calls `kernel_main`, and may call `prepare` before it
+knows which kernel it is to be. That stands in the connection's ``kernel_name``: ``python3``,
+``bash`` or ``java``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 _HERE = Path(__file__).resolve().parent
 _warm: Any = None
+_prepared: Any = None
 
 
 def warm_up() -> None:
@@ -32,15 +34,25 @@ def warm_up() -> None:
     warmth.exercise(_warm)
 
 
+def prepare() -> None:
+    """Do what every kernel does, in a process that was forked after `warm_up`."""
+    global _prepared
+    from sandbox_kernel import serve, warmth
+
+    _prepared = serve.prepare()
+    warmth.rehearse(_warm)
+
+
 def kernel_main(connection: dict[str, Any], cwd: str, env: dict[str, str]) -> NoReturn:
     """Be a kernel, in a process that was forked after `warm_up`; never returns.
 
     ``connection`` is the content of a Jupyter connection file. The caller has set the
     process's environment and working directory to ``env`` and ``cwd`` already.
     """
-    from sandbox_kernel.serve import serve
+    from sandbox_kernel import serve
 
-    serve(_kernel(connection["kernel_name"]), connection)
+    kernel = _kernel(connection["kernel_name"])
+    serve.serve(kernel, _prepared or serve.prepare(), connection)
 
 
 def _kernel(name: str) -> Any:

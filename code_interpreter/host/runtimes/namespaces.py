@@ -96,6 +96,8 @@ class NamespacesRuntime(SandboxRuntime):
         self._pausing = Pausing(self._cgroups)
         self._hogs = Hogs(self._cgroups)
         self._ranges: dict[str, int] = {}
+        # Hosts on one machine begin at different places: what Linux counts by user is not shared.
+        self._first_range = int(data_digest(data_directory), 16) % MOST_RANGES
         self._disks = DiskImages(data_directory)
         self._most_memory = psutil.virtual_memory().total - memory_reserve
 
@@ -198,7 +200,8 @@ class NamespacesRuntime(SandboxRuntime):
 
     def _take_range(self, name: str) -> int:
         taken = set(self._ranges.values())
-        for number in range(MOST_RANGES):
+        for nth in range(MOST_RANGES):
+            number = (self._first_range + nth) % MOST_RANGES
             if number not in taken:
                 self._ranges[name] = number
                 (self._data / "run" / name / "id-range").write_text(str(number))

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -27,25 +28,44 @@ from sandbox_kernel.requests import ShellRequests
 _HIGH_WATER = 16
 """Messages that may wait at each end of the IOPub socket before a cell has to wait."""
 _LINGER_MS = 1000
+_KINDS = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "iopub": zmq.XPUB, "stdin": zmq.ROUTER}
 _SUBSCRIBER_WAIT = 0.5
 """Seconds to wait for the first reader, so that nothing is said to nobody."""
 
 
-def serve(kernel: LeanKernel, connection: dict[str, Any]) -> NoReturn:
-    """Answer requests on the sockets of ``connection`` (a connection file's content), and exit."""
-    signal.signal(signal.SIGINT, kernel.on_early_signal)
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a process needs to be a kernel, whichever one it is going to be."""
+
+    context: zmq.Context[zmq.Socket[bytes]]
+    sockets: dict[str, zmq.Socket[bytes]]
+    """By channel; bound to nothing yet."""
+    control_thread: ControlThread
+
+
+def prepare() -> Prepared:
+    """Nothing of it can be taken along by a fork: its threads stay behind."""
     _make_anew()
     context = zmq.Context()
-    shell = _bound(context, zmq.ROUTER, connection, "shell")
-    control = _bound(context, zmq.ROUTER, connection, "control")
-    iopub = _bound(context, zmq.XPUB, connection, "iopub")
-    kernel.stdin_socket = _bound(context, zmq.ROUTER, connection, "stdin")
+    sockets = {channel: _socket(context, kind) for channel, kind in _KINDS.items()}
+    return Prepared(context, sockets, ControlThread(daemon=True))
+
+
+def serve(kernel: LeanKernel, prepared: Prepared, connection: dict[str, Any]) -> NoReturn:
+    """Answer requests on the sockets of ``connection`` (a connection file's content), and exit."""
+    signal.signal(signal.SIGINT, kernel.on_early_signal)
+    os.environ.setdefault("MPLBACKEND", INLINE)
+    context, sockets = prepared.context, prepared.sockets
+    for channel, made in sockets.items():
+        made.bind(_endpoint(connection, channel))
+    shell, control, iopub = sockets["shell"], sockets["control"], sockets["iopub"]
+    kernel.stdin_socket = sockets["stdin"]
     _open_session(kernel, connection["key"])
     kernel.connect_outputs(Publisher(iopub))
     kernel.log.addHandler(logging.StreamHandler(kernel.output.log))
     heartbeat = Heartbeat(context, _address_parts(connection))
     heartbeat.start()
-    code = _run(kernel, shell, control)
+    code = _run(kernel, shell, control, prepared.control_thread)
     kernel.output.drain()
     sys.stdout.flush()
     # Other threads may sit in the sockets: end without tearing those down.
@@ -62,7 +82,6 @@ def _make_anew() -> None:
     if numpy is not None:
         numpy.random.seed()
     tempfile._name_sequence = None  # type: ignore[attr-defined]
-    os.environ.setdefault("MPLBACKEND", INLINE)
 
 
 def _open_session(kernel: LeanKernel, key: str) -> None:
@@ -83,9 +102,7 @@ def _address_parts(connection: dict[str, Any]) -> tuple[str, str, int]:
     return connection["transport"], connection["ip"], connection["hb_port"]
 
 
-def _bound(
-    context: zmq.Context[zmq.Socket[bytes]], kind: int, connection: dict[str, Any], channel: str
-) -> zmq.Socket[bytes]:
+def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
     made = context.socket(kind)
     made.linger = _LINGER_MS
     if kind == zmq.XPUB:
@@ -93,12 +110,15 @@ def _bound(
         made.setsockopt(zmq.XPUB_NODROP, 1)
     else:
         made.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    made.bind(_endpoint(connection, channel))
     return made
 
 
-def _run(kernel: LeanKernel, shell: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> int:
-    control_thread = ControlThread(daemon=True)
+def _run(
+    kernel: LeanKernel,
+    shell: zmq.Socket[bytes],
+    control: zmq.Socket[bytes],
+    control_thread: ControlThread,
+) -> int:
     kernel.control_thread = control_thread
     kernel.control_stream = ZMQStream(control, control_thread.io_loop)
     kernel.shell_stream = shell
