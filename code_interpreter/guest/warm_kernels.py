@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -94,6 +95,8 @@ class WarmKernels:
             # Not of this package: it belongs to the kernelspec, and the fork server loaded it.
             kernels = importlib.import_module("kernel_start")
             kernels.prepare()
+            if not select.select([line], [], [], 0)[0]:  # nobody waits for it yet
+                kernels.rehearse()
             request = _wait(line)
             if request is not None:
                 kernels.kernel_main(request["connection"], request["cwd"], request["env"])

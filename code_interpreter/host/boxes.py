@@ -170,7 +170,7 @@ class Boxes:
         files = (await self._templates.prepare(template, _log.info)).directory
         made = await self.make(template, limits)
         try:
-            async with asyncio.timeout(INTRODUCTION_DEADLINE):
+            async with asyncio.timeout(INTRODUCTION_DEADLINE * self._slowness):
                 await GuestLink(made.live_box.run_directory).until_answered(GATEWAY_SOCKET)
         except BaseException as error:
             await self.discard_shielded(made)

@@ -22,6 +22,8 @@ QUIET_SECONDS = 0.25
 """Without a create, before another is made: those who have a sandbox now use it."""
 LOOK_AGAIN = 5.0
 """Seconds until it is looked what there is and what memory is left, also after a failure."""
+BYTES = 16 * 1024 * 1024
+"""What is free at least when one of them ends."""
 SPARE = 256 * 1024 * 1024
 """Bytes that must be there beyond a sandbox's need."""
 _log = logging.getLogger(__name__)
@@ -56,6 +58,14 @@ class Furnishing:
         """One more sandbox was asked for."""
         self._last_create = time.monotonic()
         self._changed.set()
+
+    def look_again(self) -> None:
+        """Something has changed, as memory that is short."""
+        self._changed.set()
+
+    def memory_bytes(self) -> int:
+        """What they would give way with."""
+        return BYTES * len(self._boxes.furnished)
 
     def _wanted(self) -> int:
         return max(0, self._most - self._pooled())

@@ -258,13 +258,16 @@ class Lifecycle:
         return self._machine.disk_shortage(self.limits.defaults)
 
     def _check_room(self, limits: Limits) -> None:
-        """What the pool holds is room, too: one of its boxes is taken, or it gives way."""
+        """What is made ahead is room, too: one of those boxes is taken, or they give way."""
         if self._machine.shortage(limits) is None:
             return
         held = 0
         if self.pool is not None:
             self.pool.look_again()
-            held = self.pool.state().memory_bytes
+            held += self.pool.state().memory_bytes
+        if self._furnishing is not None:
+            self._furnishing.look_again()
+            held += self._furnishing.memory_bytes()
         self._machine.check(limits, reclaimable=held)
 
     @contextmanager

@@ -1,9 +1,9 @@
 """The two ways to start our kernels: as a program, and as a fork of a warm process.
 
 Cold: ``python3 kernel_start.py CONNECTION_FILE``. Warm: a single-threaded process calls
-`warm_up` once, then forks; each child calls `kernel_main`, and may call `prepare` before it
-knows which kernel it is to be. That stands in the connection's ``kernel_name``: ``python3``,
-``bash`` or ``java``.
+`warm_up` once, then forks; each child calls `kernel_main`, and may call `prepare` and
+`rehearse` before it knows which kernel it is to be. That stands in the connection's
+``kernel_name``: ``python3``, ``bash`` or ``java``.
 """
 
 from __future__ import annotations
@@ -37,9 +37,15 @@ def warm_up() -> None:
 def prepare() -> None:
     """Do what every kernel does, in a process that was forked after `warm_up`."""
     global _prepared
-    from sandbox_kernel import serve, warmth
+    from sandbox_kernel import serve
 
     _prepared = serve.prepare()
+
+
+def rehearse() -> None:
+    """Have run a cell, where there is time for it; it leaves no trace in the namespace."""
+    from sandbox_kernel import warmth
+
     warmth.rehearse(_warm)
 
 
