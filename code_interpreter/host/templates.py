@@ -304,7 +304,7 @@ async def _run(*command: str, progress: Progress | None = None, check: bool = Tr
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env=_without_secrets(),
+        env=_environment(),
     )
     try:
         async with asyncio.timeout(PACKAGE_INSTALL_DEADLINE):
@@ -321,9 +321,10 @@ async def _run(*command: str, progress: Progress | None = None, check: bool = Tr
         )
 
 
-def _without_secrets() -> dict[str, str]:
-    """This host's variables without those that are for itself, such as its key."""
-    own = ("CODE_INTERPRETER_", "E2B_")
+def _environment() -> dict[str, str]:
+    """This host's variables without those that are for itself, such as its key, and those that
+    let Python look for packages elsewhere: what is found there would not be installed."""
+    own = ("CODE_INTERPRETER_", "E2B_", "PYTHON")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)}
 
 
