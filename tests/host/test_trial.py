@@ -52,6 +52,7 @@ def test_what_is_refused_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     if not is_machine_root():
         pytest.skip("for root, whose sandboxes need what is taken away here")
     monkeypatch.setattr("code_interpreter.host.runtimes.namespaces.FIRST_ID", 0xFFFF_FFF0)
+    monkeypatch.setattr("code_interpreter.host.runtimes.namespaces.MOST_RANGES", 1)
     trial = try_out(data, memory_reserve=RESERVE)
     assert not trial.made
     assert "Invalid argument" in trial.refused
