@@ -93,7 +93,11 @@ def test_the_end_waits_for_who_holds_the_output(box: Sandbox) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to see a sandbox's processes")
 @pytest.mark.parametrize(
     ("megabytes", "pause"),
-    [pytest.param(1000, 0.0, id="1 GB"), pytest.param(80, 2.0, id="a slow reader")],
+    [
+        pytest.param(200, 0.0, id="200 MB"),
+        pytest.param(1000, 0.0, id="1 GB", marks=pytest.mark.slow),
+        pytest.param(80, 2.0, id="a slow reader"),
+    ],
 )
 def test_much_output_in_little_memory(
     box: Sandbox, service: Service, megabytes: int, pause: float
