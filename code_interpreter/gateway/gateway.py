@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from code_interpreter.gateway import notebook
 from code_interpreter.gateway.context import Context, Machinery
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class Refusal(Exception):
     """A request that is not acted on; ``status`` is HTTP's."""
 
-    headers: Mapping[str, str] = {}
+    headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class Refusal(Exception):
 class TooMany(Refusal):
     """A limit is reached. Waiting for it is the caller's choice, not the client's."""
 
-    headers = {"Retry-After": "1", "Should-Retry": "false"}  # noqa: RUF012
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1", "Should-Retry": "false"}
 
     def __init__(self, message: str) -> None:
         super().__init__(429, message)

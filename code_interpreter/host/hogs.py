@@ -20,6 +20,8 @@ INTERVAL = 0.05
 """Seconds between two looks."""
 PART = 0.05
 """Of one core at most goes into looking: with many busy sandboxes it is done less often."""
+AFTER_FAILURE = 5.0
+"""Seconds until it is tried again."""
 BUSY = 0.5
 """Cores: what uses more, as a mean of late, is a hog."""
 CALM = 0.25
@@ -67,9 +69,10 @@ class Hogs:
             began = time.monotonic()
             try:
                 self.look()
-            except Exception:
-                _log.exception("cannot see which sandboxes keep the processor busy")
-                return
+            except OSError as error:  # it may pass, and every cell of a neighbour would wait
+                _log.warning("cannot see which sandboxes keep the processor busy: %s", error)
+                pause = AFTER_FAILURE
+                continue
             pause = max(INTERVAL, (time.monotonic() - began) / PART)
 
     def look(self) -> None:

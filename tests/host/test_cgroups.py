@@ -217,24 +217,11 @@ def unified(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_delegated_service_moves_itself_down(unified: Path) -> None:
-    controller = (unified / "cgroup.controllers").read_text().split()[0]
-    handed_down = (unified / "cgroup.subtree_control").read_text().split()
-    service = unified / f"{GROUP}.service"
-    (unified / "cgroup.subtree_control").write_text(f"+{controller}")
-    service.mkdir()
-    try:
-        command = [sys.executable, "-c", DELEGATED, str(unified), str(service), controller]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        assert result.returncode == 0, result.stderr
-        lines = result.stdout.splitlines()
+    with _run_in_a_service(DELEGATED, unified) as (service, _, said):
+        lines = said.splitlines()
         assert lines[0] == str(service / "boxes")
         assert f"0::/{service.name}/{OWN_GROUP}" in lines
         assert f"0::/{service.name}/boxes/box" in lines
-    finally:
-        _remove(service / OWN_GROUP)
-        _remove(service)
-        if controller not in handed_down:
-            (unified / "cgroup.subtree_control").write_text(f"-{controller}")
 
 
 LOOKED_AT = """
@@ -263,20 +250,28 @@ finally:
 
 
 def test_who_only_looks_leaves_the_groups_as_they_were(unified: Path) -> None:
+    with _run_in_a_service(LOOKED_AT, unified) as (service, controller, said):
+        before, made_way, after = ast.literal_eval(said)
+        assert before == [f"/{service.name}", f"/{service.name}", ""]
+        assert made_way == [f"/{service.name}/{OWN_GROUP}"] * 2 + [f"{controller}\n"]
+        assert after == before
+        assert not (service / OWN_GROUP).exists()
+
+
+@contextlib.contextmanager
+def _run_in_a_service(program: str, unified: Path) -> Iterator[tuple[Path, str, str]]:
+    """A group as systemd delegates one, the controller that it got, and what a program that
+    was told of both has said there."""
     controller = (unified / "cgroup.controllers").read_text().split()[0]
     handed_down = (unified / "cgroup.subtree_control").read_text().split()
     service = unified / f"{GROUP}.service"
     (unified / "cgroup.subtree_control").write_text(f"+{controller}")
     service.mkdir()
     try:
-        command = [sys.executable, "-c", LOOKED_AT, str(unified), str(service), controller]
+        command = [sys.executable, "-c", program, str(unified), str(service), controller]
         result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert result.returncode == 0, result.stderr
-        before, made_way, after = ast.literal_eval(result.stdout)
-        assert before == [f"/{service.name}", f"/{service.name}", ""]
-        assert made_way == [f"/{service.name}/{OWN_GROUP}"] * 2 + [f"{controller}\n"]
-        assert after == before
-        assert not (service / OWN_GROUP).exists()
+        yield service, controller, result.stdout
     finally:
         _remove(service / OWN_GROUP)
         _remove(service)

@@ -119,9 +119,6 @@ def test_no_cache_of_the_host_is_shared(box: Sandbox) -> None:
     """Nor is there an index that a name could be taken from: sandboxes have no network."""
     mounts = _run(box, "cut -d' ' -f5 /proc/self/mountinfo").split()
     assert not [mount for mount in mounts if "cache" in mount or "pip" in mount]
-    for name in ("pip cache dir", "pip cache list"):
-        shown = _run(box, name)
-        assert "/root/.cache" in shown or "No locally built" in shown or "disabled" in shown
     assert _run(box, "ls -A /root/.cache /home/user/.cache 2>/dev/null").strip() == ""
     refused = _run(box, "pip download --no-input --retries 0 --timeout 3 requests -d /tmp/x")
     assert "No matching distribution" in refused
