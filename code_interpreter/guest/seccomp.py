@@ -80,6 +80,8 @@ MISSING: dict[str, tuple[int | None, int | None]] = {
     "userfaultfd": (323, 282),
 }
 ADDRESS_FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
+SOCK_PACKET = 10
+"""The type by which ``AF_INET`` once meant packets, and still does (packet(7))."""
 NETLINK_PROTOCOLS = {"NETLINK_ROUTE": 0, "NETLINK_SOCK_DIAG": 4}
 """What the C library, `ip` and `ss` ask."""
 REFUSED_TERMINAL_REQUESTS = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
@@ -99,6 +101,8 @@ _ARCHITECTURES = {
     ),
 }
 _LOAD_WORD, _JUMP_IF_EQUAL, _JUMP_IF_SET, _JUMP_IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
+_AND = 0x54
+_SOCKET_TYPE_MASK = 0xF
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _X32_BIT = 0x40000000
@@ -134,8 +138,11 @@ def _check_family(call: int) -> list[_Instruction]:
     return _for_call(
         call,
         [
+            _argument(1),
+            (_AND, 0, 0, _SOCKET_TYPE_MASK),
+            *_refuse(_JUMP_IF_EQUAL, [SOCK_PACKET], _ERRNO | errno.EPERM),
             _argument(0),
-            *_refuse_all_but(ADDRESS_FAMILIES.values(), _ERRNO | errno.EAFNOSUPPORT),
+            *_refuse_all_but(ADDRESS_FAMILIES.values(), _ERRNO | errno.EPERM),
             (_JUMP_IF_EQUAL, 0, len(netlink), ADDRESS_FAMILIES["AF_NETLINK"]),
             *netlink,
         ],

@@ -17,7 +17,7 @@ from code_interpreter.guest import seccomp
 _PROBE = """
 import ctypes, errno, json, os, sys
 from code_interpreter.guest import seccomp, syscalls
-syscalls.unshare(syscalls.CLONE_NEWUSER)
+syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET)
 for supervisor in json.loads(sys.argv[2]):
     seccomp.install(supervisor=supervisor)
 libc = ctypes.CDLL(None, use_errno=True)
@@ -68,10 +68,12 @@ def test_every_listed_call_is_answered_with_its_error(
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
 def test_arguments_are_looked_at() -> None:
     socket, socketpair, ioctl, clone, sigchld = 41, 53, 16, 56, 17
-    stream, raw = 1, 3
+    stream, raw, packet = 1, 3, 10
     answers = _probe(
         [
             ("packet", socket, 17, raw, 0),
+            ("packet by its type", socket, 2, packet, 0),
+            ("packet by its type, to be closed", socket, 2, packet | 0o2000000, 0),
             ("alg", socket, 38, 5, 0),
             ("vsock", socket, 40, stream, 0),
             ("bluetooth", socket, 31, stream, 0),
@@ -90,12 +92,14 @@ def test_arguments_are_looked_at() -> None:
         ]
     )
     assert answers == {
-        "packet": errno.EAFNOSUPPORT,
-        "alg": errno.EAFNOSUPPORT,
-        "vsock": errno.EAFNOSUPPORT,
-        "bluetooth": errno.EAFNOSUPPORT,
-        "tipc pair": errno.EAFNOSUPPORT,
-        "express data path": errno.EAFNOSUPPORT,
+        "packet": errno.EPERM,
+        "packet by its type": errno.EPERM,
+        "packet by its type, to be closed": errno.EPERM,
+        "alg": errno.EPERM,
+        "vsock": errno.EPERM,
+        "bluetooth": errno.EPERM,
+        "tipc pair": errno.EPERM,
+        "express data path": errno.EPERM,
         "inet": 0,
         "inet6": 0,
         "unix": 0,
