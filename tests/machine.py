@@ -91,12 +91,17 @@ class Walk:
 
         return look
 
-    def limits(self) -> None:
+    def limits(self) -> dict[str, Any]:
+        """Those that the host gives."""
+        given: dict[str, Any] = {}
         for name, value in LIMITS.items():
-            self.say(f"create({name}={value})", partial(self._create_and_kill, name, value))
+            self.say(f"create({name}={value})", partial(self._try_limit, name, value, given))
+        return given
 
-    def _create_and_kill(self, name: str, value: float) -> bool:
-        return self.create(**{name: value}).kill()
+    def _try_limit(self, name: str, value: float, given: dict[str, Any]) -> bool:
+        box = self.create(**{name: value})
+        given[name] = value
+        return box.kill()
 
     def inside(self, box: Sandbox) -> None:
         self.say("first cell", self.cell(box, "6 * 7"))
@@ -138,10 +143,8 @@ def main() -> None:
     arguments = parser.parse_args()
     walk = Walk(arguments.patience)
     made: list[Sandbox] = []
-    walk.limits()
-    walk.say("create(all three)", lambda: made.append(walk.create(**LIMITS)))
-    if not made:
-        walk.say("create()", lambda: made.append(walk.create()))
+    given = walk.limits()
+    walk.say(f"create({', '.join(given)})", lambda: made.append(walk.create(**given)))
     for box in made:
         walk.inside(box)
         walk.paused(box)

@@ -27,9 +27,8 @@ class MemoryGroup:
 
     def shortage(self) -> OutOfMemory:
         limit = self._number("memory/memory.limit_in_bytes", "unified/memory.max")
-        peak = self._number(
-            "memory/memory.max_usage_in_bytes", "unified/memory.peak", "unified/memory.current"
-        )
+        # Version 2 has it since Linux 5.19; what is used now, after the kill, would be too little.
+        peak = self._number("memory/memory.max_usage_in_bytes", "unified/memory.peak")
         return OutOfMemory(None if limit is None or limit > _NO_LIMIT else limit, peak)
 
     def _count(self, *names: str) -> int | None:

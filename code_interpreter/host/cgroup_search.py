@@ -25,26 +25,30 @@ _V1 = ("memory", "pids", "cpu", "cpuacct", "freezer")
 
 def find(group: str, *, mount: Path = MOUNT) -> Cgroups:
     """The controllers that this process may use, with a group called ``group`` made in each."""
-    return find_v2(group, mount) or _find_v1(group, mount) or Cgroups({}, 0)
+    if _is_unified(mount):
+        return find_v2(group, mount) or Cgroups({}, 2)
+    return _find_v1(group, mount) or Cgroups({}, 0)
 
 
 def find_v2(group: str, mount: Path = MOUNT, wanted: Iterable[str] = WANTED) -> Cgroups | None:
     """Of the groups above this process the nearest that hands all controllers down, else the
     one that hands most down; None without any."""
-    if not (mount / "cgroup.controllers").is_file():
-        return None
     wanted, best = frozenset(wanted), None
     for parent in _above(mount):
         _make_way(parent, mount)
         available = wanted & _controllers(parent)
         if best is not None and len(available) < len(best.controllers):  # it has the freezer, too
             continue
-        if _hand_down(parent, group, available):
-            _give_up(best)
-            directory = parent / group
-            best = Cgroups(dict.fromkeys((*sorted(available), "freezer"), directory), 2)
-            if available == wanted:
-                break
+        found = _hand_down(parent, group, available)
+        if found is None:
+            continue
+        if best is not None and len(found.controllers) <= len(best.controllers):
+            _give_up(found)
+            continue
+        _give_up(best)
+        best = found
+        if wanted <= best.controllers.keys():
+            break
     return best
 
 
@@ -64,10 +68,14 @@ def as_found(mount: Path = MOUNT) -> Iterator[None]:
 
 def _above(mount: Path) -> tuple[Path, ...]:
     """This process's group on version 2, and those above it up to the mount."""
-    if not (mount / "cgroup.controllers").is_file():
+    if not _is_unified(mount):
         return ()
     own = _place(mount, _group_of("self", ""))
     return tuple(group for group in (own, *own.parents) if group.is_relative_to(mount))
+
+
+def _is_unified(mount: Path) -> bool:
+    return (mount / "cgroup.controllers").is_file()
 
 
 class _Found:
@@ -107,16 +115,26 @@ def _give_up(groups: Cgroups | None) -> None:
 
 
 def find_again(groups: Cgroups, name: str, pid: int, *, mount: Path = MOUNT) -> None:
-    """Look where a box's groups are: its host may have run in another place than this one."""
-    found = {}
-    for controller in groups.controllers:
-        top = mount if groups.version == 2 else mount / controller
-        with contextlib.suppress(OSError):
-            path = _group_of(pid, "" if groups.version == 2 else controller)
+    """Look where a box's groups are: its host may have run in another place than this one.
+
+    There, it may have had groups where this one has none, or none where this one has.
+    """
+    with contextlib.suppress(OSError):
+        found = _groups_v2(name, pid, mount) if groups.version == 2 else {}
+        for controller in groups.controllers if groups.version == 1 else ():
+            path = _group_of(pid, controller)
             if Path(path).name == name:
-                found[controller] = _place(top, path)
-    if found != groups.directories(name):
-        groups.elsewhere[name] = found
+                found[controller] = _place(mount / controller, path)
+        if found != groups.directories(name):
+            groups.elsewhere[name] = found
+
+
+def _groups_v2(name: str, pid: int, mount: Path) -> dict[str, Path]:
+    path = _group_of(pid, "")
+    if Path(path).name != name:
+        return {}
+    place = _place(mount, path)
+    return dict.fromkeys((*(WANTED & _controllers(place)), "freezer"), place)
 
 
 def _place(mount: Path, group: str) -> Path:
@@ -145,22 +163,32 @@ def _group_of(process: int | str, controller: str) -> str:
     return "/"
 
 
-def _hand_down(parent: Path, group: str, controllers: Iterable[str]) -> bool:
-    """Make a group in ``parent`` that hands these controllers down; False if that is refused."""
+def _hand_down(parent: Path, group: str, controllers: Iterable[str]) -> Cgroups | None:
+    """Make a group in ``parent`` that hands down which of these controllers it may; None if the
+    group is refused.
+
+    One may be refused alone: cpu, on a kernel for real time, as long as such a process runs.
+    """
     directory = parent / group
-    try:
-        for controller in controllers:
-            (parent / "cgroup.subtree_control").write_text(f"+{controller}")
-        directory.mkdir(exist_ok=True)
-        for controller in controllers:
-            (directory / "cgroup.subtree_control").write_text(f"+{controller}")
-        if os.access(directory / "cgroup.procs", os.W_OK):
-            return True
-    except OSError:
-        pass
+    given = _switch_on(parent, controllers)
     with contextlib.suppress(OSError):
-        directory.rmdir()
-    return False
+        directory.mkdir(exist_ok=True)
+        handed_down = sorted(_switch_on(directory, given))
+        found = Cgroups(dict.fromkeys((*handed_down, "freezer"), directory), 2)
+        if os.access(directory / "cgroup.procs", os.W_OK):
+            return found
+        _give_up(found)
+    return None
+
+
+def _switch_on(group: Path, controllers: Iterable[str]) -> list[str]:
+    """Those of the controllers that groups below this one have from now on."""
+    on = []
+    for controller in controllers:
+        with contextlib.suppress(OSError):
+            (group / "cgroup.subtree_control").write_text(f"+{controller}")
+            on.append(controller)
+    return on
 
 
 def _make_way(group: Path, mount: Path) -> None:

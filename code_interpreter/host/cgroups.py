@@ -36,14 +36,20 @@ class Cgroups:
     controllers: dict[str, Path]
     version: int
     elsewhere: dict[str, dict[str, Path]] = field(default_factory=dict, compare=False)
-    """Groups of boxes that an earlier host made in another place (another systemd unit)."""
+    """Groups of boxes that an earlier host made in another place (another systemd unit), or
+    nowhere: it had none."""
 
     def can(self, controller: str) -> bool:
         return controller in self.controllers
 
     def directories(self, name: str) -> dict[str, Path]:
-        here = {controller: parent / name for controller, parent in self.controllers.items()}
-        return {**here, **self.elsewhere.get(name, {})}
+        """The box's, a controller each; empty for a box that an earlier host made without."""
+        if name in self.elsewhere:
+            return self.elsewhere[name]
+        return {controller: parent / name for controller, parent in self.controllers.items()}
+
+    def can_freeze(self, name: str) -> bool:
+        return "freezer" in self.directories(name)
 
     def paths(self, name: str) -> dict[str, str]:
         """The box's directories as text: one a controller, or the one of version 2."""
@@ -136,9 +142,9 @@ class Cgroups:
         Version 2 has ``memory.reclaim`` since Linux 5.19. Version 1 takes any number, and
         reclaims what it can.
         """
-        if not self.can("memory"):
+        own = self.directories(name).get("memory")
+        if own is None:
             return None
-        own = self.directories(name)["memory"]
         file = own / ("memory.reclaim" if self.version == 2 else "memory.force_empty")
         return file if file.exists() else None
 
@@ -147,16 +153,15 @@ class Cgroups:
 
         In version 1 swap counts as memory (`_limit_memory`), so there is nothing to allow.
         """
-        if self.version == 2 and self.can("memory"):
+        own = self.directories(name).get("memory")
+        if self.version == 2 and own is not None:
             with contextlib.suppress(OSError):
-                file = self.directories(name)["memory"] / "memory.swap.max"
-                file.write_text("max" if allowed else "0")
+                (own / "memory.swap.max").write_text("max" if allowed else "0")
 
     def memory_bytes(self, name: str) -> int | None:
         """What the group uses now; None without a memory controller."""
-        if not self.can("memory"):
-            return None
-        return _number(self.directories(name)["memory"] / self._usage_file)
+        own = self.directories(name).get("memory")
+        return None if own is None else _number(own / self._usage_file)
 
     # --- processor time -----------------------------------------------------------------
 

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Pausing:
-    """By the cgroup freezer; by SIGSTOP where this host may not use it.
+    """By the cgroup freezer; by SIGSTOP where a box was made without.
 
     Memory goes back beside the pause, which has ended by then. It is reclaimed by a small
     program, because the kernel can be told to stop only by a signal.
@@ -36,11 +36,16 @@ class Pausing:
 
     async def pause(self, box: Box) -> None:
         """Returns when nothing of the box runs any more. Raises `RuntimeFailure`."""
-        if not self._cgroups.can("freezer"):
+        name = box.run_directory.name
+        if not self._cgroups.can_freeze(name):
             await asyncio.to_thread(stopping.stop, box)
             return
-        name = box.run_directory.name
-        await self._freeze(name, frozen=True)
+        try:
+            await self._freeze(name, frozen=True)
+        except RuntimeFailure:
+            with contextlib.suppress(RuntimeFailure):  # what did stop goes on
+                await self._freeze(name, frozen=False)
+            raise
         file = self._cgroups.reclaim_file(name)
         if file is not None:
             reclaiming = self._tasks.spawn(self._reclaim(name, file), f"memory of {box.sandbox_id}")
@@ -49,10 +54,10 @@ class Pausing:
 
     async def resume(self, box: Box) -> None:
         """Raises `RuntimeFailure`. What was reclaimed comes back when it is used."""
-        if not self._cgroups.can("freezer"):
+        name = box.run_directory.name
+        if not self._cgroups.can_freeze(name):
             await asyncio.to_thread(stopping.go_on, box)
             return
-        name = box.run_directory.name
         reclaiming = self._reclaiming.get(name)
         if reclaiming is not None:
             reclaiming.cancel()

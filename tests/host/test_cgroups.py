@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -17,7 +18,14 @@ from code_interpreter.host import cgroup_search
 from code_interpreter.host.cgroup_search import MOUNT, OWN_GROUP, find, find_again, find_v2
 from code_interpreter.host.cgroups import SUPERVISOR_TASKS, Cgroups
 from code_interpreter.host.facts import works
-from code_interpreter.host.runtimes.base import Limits, PolicyNotEnforceable, SandboxSpec
+from code_interpreter.host.pausing import Pausing
+from code_interpreter.host.runtimes.base import (
+    Box,
+    Limits,
+    PolicyNotEnforceable,
+    RuntimeFailure,
+    SandboxSpec,
+)
 from code_interpreter.host.runtimes.namespaces import NamespacesRuntime
 from code_interpreter.host.templates import PreparedTemplate
 
@@ -104,6 +112,21 @@ def test_a_successor_finds_groups_that_are_elsewhere(groups: Cgroups) -> None:
         successor.remove_parents()
 
 
+def test_a_successor_with_groups_adopts_a_box_without(groups: Cgroups) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            find_again(groups, "box", process.pid)
+            assert not groups.can_freeze("box")
+            assert groups.can_freeze("another")
+            assert groups.memory_bytes("box") is None
+            assert groups.reclaim_file("box") is None
+            groups.allow_swap("box", allowed=True)
+        finally:
+            process.kill()
+    groups.remove("box")
+    assert groups.elsewhere == {}
+
+
 SHOWN_IN_PART = """
 import pathlib
 from code_interpreter.host.cgroup_search import find
@@ -174,6 +197,33 @@ def test_room_on_version_2(tmp_path: Path) -> None:
     assert groups.memory_room() == 220 * MIB
     groups.bound(memory_bytes=200 * MIB, tasks=1, cores=1)
     assert groups.memory_room() == 120 * MIB
+
+
+def test_a_pause_that_the_kernel_does_not_finish_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("code_interpreter.host.cgroups.REMOVAL_DEADLINE", 0.05)
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    pausing = Pausing(Cgroups({"freezer": tmp_path}, 2))
+    box = Box("i0", "namespaces", os.getpid(), 0, tmp_path / "box", "base")
+    with pytest.raises(RuntimeFailure, match="did not settle on 'frozen 1'"):
+        asyncio.run(pausing.pause(box))
+    assert (tmp_path / "box" / "cgroup.freeze").read_text() == "0"
+
+
+def test_a_controller_that_is_refused_does_not_take_the_others_along(tmp_path: Path) -> None:
+    """In a tree of files: no kernel of ours refuses one alone."""
+    parent, boxes = tmp_path, tmp_path / "boxes"
+    boxes.mkdir()
+    (parent / "cgroup.controllers").write_text("cpu memory pids\n")
+    (boxes / "cgroup.procs").touch()
+    (boxes / "cgroup.subtree_control").mkdir()  # takes nothing
+    found = cgroup_search._hand_down(parent, "boxes", ["cpu", "memory"])
+    assert found == Cgroups({"freezer": boxes}, 2)
+    (boxes / "cgroup.subtree_control").rmdir()
+    found = cgroup_search._hand_down(parent, "boxes", ["cpu", "memory"])
+    assert found == Cgroups(dict.fromkeys(("cpu", "memory", "freezer"), boxes), 2)
 
 
 DELEGATED = """
@@ -256,6 +306,37 @@ def test_who_only_looks_leaves_the_groups_as_they_were(unified: Path) -> None:
         assert made_way == [f"/{service.name}/{OWN_GROUP}"] * 2 + [f"{controller}\n"]
         assert after == before
         assert not (service / OWN_GROUP).exists()
+
+
+ADOPTED = """
+import os, pathlib, subprocess, sys
+from code_interpreter.host import cgroup_search
+from code_interpreter.host.cgroups import Cgroups
+mount, service, controller = map(pathlib.Path, sys.argv[1:])
+(service / "cgroup.procs").write_text(str(os.getpid()))
+child = subprocess.Popen(["sleep", "30"])
+try:
+    before = cgroup_search.find_v2("boxes", mount, {controller.name})
+    before.directories("box")["freezer"].mkdir()
+    before.join("box", child.pid)
+    before.freeze("box", frozen=True)
+    after = Cgroups({}, 2)
+    cgroup_search.find_again(after, "box", child.pid, mount=mount)
+    assert after.can_freeze("box") and not after.can_freeze("another")
+    after.freeze("box", frozen=False)
+    print(after.directories("box")["freezer"])
+finally:
+    child.kill()
+    child.wait()
+after.remove("box")
+before.remove_parents()
+"""
+
+
+def test_a_successor_without_groups_continues_what_was_frozen(unified: Path) -> None:
+    with _run_in_a_service(ADOPTED, unified) as (service, _, said):
+        assert said == f"{service}/boxes/box\n"
+        assert not (service / "boxes").exists()
 
 
 @contextlib.contextmanager
