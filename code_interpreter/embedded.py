@@ -36,6 +36,9 @@ QUIET_SECONDS = 1.5
 LINE_SECONDS = 5.0
 """Between two lines about a start, where standard error is not a terminal."""
 HEALTH_SECONDS = 5.0
+STRANGER_SECONDS = 0.5
+"""For a host whose process is not seen: in another container, or dead, and then whoever has its
+port now may never answer."""
 LOG_LINES = 20
 """How much of the log an error shows."""
 
@@ -189,9 +192,8 @@ def _read(directory: Path) -> HostFile | None:
 
 def _is_healthy(host: HostFile) -> bool:
     address = urlsplit(host.url)
-    connection = http.client.HTTPConnection(
-        address.hostname or "", address.port, timeout=HEALTH_SECONDS
-    )
+    patience = HEALTH_SECONDS if _is_alive(host.pid) else STRANGER_SECONDS
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=patience)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status in (200, 204)  # 200: its disk is short

@@ -23,8 +23,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
+# Compiled when it is first imported, which most of it never is.
 say 'Python packages'
-scripts/setup.sh -e '.[dev]'
+unset PYTHONDONTWRITEBYTECODE
+scripts/setup.sh --no-compile -e '.[dev]'
 export PATH="$PWD/.venv/bin:$PATH"
 
 say 'ruff'
@@ -35,8 +37,9 @@ say 'mypy'
 mypy
 
 # Real processes and clocks on a machine that may be busy: what fails twice has failed.
-say 'pytest: what measures the machine; the first one prepares what sandboxes are made of'
-pytest -m 'alone and not benchmark and not slow' --reruns 1 --durations 5
+say 'pytest: two at a time; the first one prepares what sandboxes are made of'
+pytest -m 'not alone and not benchmark and not slow' --reruns 1 --durations 15 \
+    -n 2 --dist loadfile --no-loadscope-reorder
 
-say 'pytest: all others, two at a time'
-pytest -m 'not alone and not benchmark and not slow' --reruns 1 --durations 15 -n 2 --dist loadfile
+say 'pytest: what measures the machine'
+pytest -m 'alone and not benchmark and not slow' --reruns 1 --durations 5

@@ -18,7 +18,10 @@ from tests.service import PREPARATION_DEADLINE, processes_of, shared_templates
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 CELL_SECONDS = 120
-pytestmark = pytest.mark.timeout(PREPARATION_DEADLINE + 240)
+pytestmark = [
+    pytest.mark.timeout(PREPARATION_DEADLINE + 240),
+    pytest.mark.usefixtures("service"),  # which prepares the template that is shared
+]
 
 
 @pytest.fixture

@@ -45,6 +45,8 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def crash() -> None:
     pid = embedded.find_or_start().pid
+    while not embedded._is_alive(pid):  # the next one answers, and has yet to write its file
+        pid = embedded.find_or_start().pid
     os.kill(pid, signal.SIGKILL)
     while embedded._is_alive(pid) or embedded._host_holds_lock(embedded.data_directory()):
         time.sleep(0.01)

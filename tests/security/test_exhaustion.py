@@ -9,14 +9,21 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 import pytest
 
 from code_interpreter import Sandbox
 from tests.service import NOTHING_AHEAD, Service
-from tests.soak.world import World, new_world
+from tests.soak.world import (
+    CLEAN_DEADLINE,
+    MORE_DESCRIPTORS,
+    Vitals,
+    World,
+    new_world,
+    until,
+)
 
 pytestmark = [
     pytest.mark.security,
@@ -54,9 +61,12 @@ async def test_nothing_is_left_of_too_many(flood: Flood) -> None:
         with Sandbox.create(**world.options) as first:
             first.run_code("1")
         world.until_clean()
-        before = world.vitals()
         lasting = {**world.options, "timeout": 3600}
+        fresh = world.vitals()
         one, other = (Sandbox.create(**lasting) for _ in range(2))
+        async with _websockets(world, other, flood.websockets):
+            pass
+        before = replace(fresh, host_bytes=await _memory_kept(world, fresh))
         await _create_too_many(world, flood.creates)
         await _make_contexts(world, one, flood.contexts)
         async with _websockets(world, other, flood.websockets):
@@ -106,6 +116,14 @@ async def _many(world: World, count: int, ask: Ask) -> list[httpx.Response]:
             now = min(AT_ONCE, count - len(answers))
             answers += await asyncio.gather(*(ask(client) for _ in range(now)))
     return answers
+
+
+async def _memory_kept(world: World, fresh: Vitals) -> int:
+    """Bytes of the host when connections have ended: its allocator keeps what they had taken,
+    for the next ones. What more there is after those would be a leak."""
+    most = fresh.descriptors + MORE_DESCRIPTORS
+    await asyncio.to_thread(until, lambda: world.vitals().descriptors <= most, CLEAN_DEADLINE)
+    return world.vitals().host_bytes
 
 
 async def _create_too_many(world: World, count: int) -> None:

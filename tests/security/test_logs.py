@@ -24,7 +24,8 @@ LONGEST = 4000
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[RunningHost]:
+def host(service: object) -> Iterator[RunningHost]:
+    """Asking for the shared host makes sure that the template is there."""
     environment = {**shared_templates(), "CODE_INTERPRETER_LOG_LEVEL": "debug"}
     with data_directory() as data:
         running = RunningHost(data, "--runtime", "namespaces", env=environment)

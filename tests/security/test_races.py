@@ -103,7 +103,8 @@ def _make(box: Sandbox, path: str, name: str) -> None:
 
 def _move(box: Sandbox, path: str, name: str) -> None:
     box.files.rename(f"{path}/{name}", "/tmp/race/moved")
-    assert box.files.read("/tmp/race/moved") == OPEN
+    # Nothing, where another thread brings it back and has not yet written.
+    assert box.files.read("/tmp/race/moved") in ("", OPEN)
     box.files.rename("/tmp/race/moved", f"/tmp/race/there/{name}")
 
 

@@ -48,7 +48,8 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+def scene(service: object) -> Iterator[Scene]:
+    """Asking for the shared host makes sure that the template is there."""
     names = ("key", "envs", "cell", "command", "code", "git", "content", "metadata")
     canaries = {name: _canary(name) for name in names}
     environment = {
