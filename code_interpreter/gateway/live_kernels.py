@@ -2,11 +2,13 @@
 
 JupyterLab behind ``--gateway-url`` is one. So each context with a kernel is offered as a
 kernelspec too, ``live-<context id>``. Who "starts" that gets another id for the context, and
-does no harm when it "shuts down" what it has started: the context goes on.
+does no harm when it "shuts down" what it has started: the context goes on. Each start gets an
+id of its own: JupyterLab starts twice when a cell is run too soon, and then shuts the first down.
 """
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from typing import Any
 
@@ -21,7 +23,7 @@ class LiveKernels:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._attached: dict[str, str] = {}
-        """Other id → id of its context. Ids are derived, so that nothing need be remembered."""
+        """Other id → id of its context, of those that were not shut down."""
 
     def specs(self) -> dict[str, dict[str, Any]]:
         """A kernelspec for every context that runs, by its name."""
@@ -41,14 +43,14 @@ class LiveKernels:
             context = self._gateway.create_context(name or "python3", None)
             return context.id, context
         context = self._gateway.context(name.removeprefix(_PREFIX))
-        key = _other_id(context)
+        key = f"{_stem(context)}{secrets.token_hex(6)}"
         self._attached[key] = context.id
         return key, context
 
     def find(self, kernel_id: str) -> Context:
         """By either id. Raises `Refusal`."""
         for context in self._gateway.contexts():
-            if kernel_id in (context.id, _other_id(context)):
+            if kernel_id == context.id or kernel_id.startswith(_stem(context)):
                 return context
         raise Refusal(404, f"Kernel {kernel_id} not found")
 
@@ -68,8 +70,9 @@ class LiveKernels:
             self._attached.pop(kernel_id, None)
 
 
-def _other_id(context: Context) -> str:
-    return str(uuid.uuid5(_NAMESPACE, context.id))
+def _stem(context: Context) -> str:
+    """What other ids of a context begin with: they are known again by a gateway's successor."""
+    return str(uuid.uuid5(_NAMESPACE, context.id))[:-12]
 
 
 def _spec(context: Context, file: dict[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def page() -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 700})
         page.set_default_timeout(STEP_MS)
+        expect.set_options(timeout=STEP_MS)
         yield page
         browser.close()
 
@@ -116,12 +117,13 @@ def test_the_agents_context_is_opened_and_a_cell_reads_its_variable(
     context = next(each for each in sandbox.list_code_contexts() if each.language == "python")
 
     _launch(page, lab, f"Python 3, running ({context.id[:8]})")
+    _until_connected(page)
     cell = page.locator(".jp-Notebook .jp-CodeCell").first
     cell.locator(".cm-content").click()
     page.keyboard.type("print('the agent left', len(made_by_agent), 'rows')")
     page.keyboard.press("Shift+Enter")
     output = cell.locator(".jp-OutputArea-output").first
-    expect(output).to_have_text("the agent left 3 rows", timeout=STEP_MS)
+    expect(output).to_have_text("the agent left 3 rows")
 
     page.keyboard.type("made_by_agent['snow'] = 0; made_by_agent.plot.bar()")
     page.keyboard.press("Shift+Enter")
@@ -132,11 +134,18 @@ def test_the_agents_context_is_opened_and_a_cell_reads_its_variable(
     assert sandbox.run_code("list(made_by_agent)").text == "['rain', 'snow']"
 
 
+def _until_connected(page: Page) -> None:
+    """JupyterLab forgets a cell that is run before it has reached the kernel."""
+    toolbar = page.locator(".jp-NotebookPanel-toolbar")
+    expect(toolbar.locator(".jp-KernelName")).to_have_text("Python 3")
+    expect(toolbar.locator("[data-status]")).to_have_attribute("data-status", "idle")
+
+
 def _launch(page: Page, lab: Lab, name: str) -> None:
     """As a person does who misses a kernel in the launcher: look again."""
     card = page.locator(".jp-LauncherCard[data-category=Notebook]").filter(has_text=name)
     for _ in range(4):
-        page.goto(lab.url)
+        page.goto(f"{lab.url}&reset")
         try:
             card.click(timeout=20_000)
         except Error:

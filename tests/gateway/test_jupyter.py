@@ -102,10 +102,12 @@ async def test_a_live_context_is_a_kernelspec_too(shared: World) -> None:
             "python",
             f"Python 3, running ({context_id[:8]})",
         )
+        unneeded = (await client.post("/api/kernels", json={"name": name})).json()
         kernel = (await client.post("/api/kernels", json={"name": name})).json()
-        again = (await client.post("/api/kernels", json={"name": name})).json()
-        assert kernel["id"] == again["id"] != context_id
-        assert kernel["id"] in [each["id"] for each in (await client.get("/api/kernels")).json()]
+        assert len({kernel["id"], unneeded["id"], context_id}) == 3
+        assert (await client.delete(f"/api/kernels/{unneeded['id']}")).status_code == 204
+        listed = [each["id"] for each in (await client.get("/api/kernels")).json()]
+        assert (kernel["id"] in listed, unneeded["id"] in listed) == (True, False)
         address = f"ws://gateway/api/kernels/{kernel['id']}/channels"
         async with unix_connect(shared.socket, address, max_queue=None) as socket:
             message = request("kept + 1")
