@@ -54,7 +54,7 @@ class Cgroups:
     def paths(self, name: str) -> dict[str, str]:
         """The box's directories as text: one a controller, or the one of version 2."""
         directories = self.directories(name)
-        if self.version == 2:
+        if self.version == 2 and directories:
             directories = {"unified": next(iter(directories.values()))}
         return {controller: str(directory) for controller, directory in directories.items()}
 

@@ -54,7 +54,7 @@ def _way_to_groups() -> str:
 
 def _delegate() -> str:
     """Where no session of systemd's is the user's, as after su, one has to be made first."""
-    command = f"systemd-run --user --scope -p Delegate=yes {serve()}"
+    command = f"systemd-run --user --scope -p Delegate=yes -p TasksMax=infinity {serve()}"
     runtime = f"/run/user/{os.getuid()}"
     if os.environ.get("XDG_RUNTIME_DIR") == runtime:
         return command

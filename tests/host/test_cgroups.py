@@ -157,6 +157,18 @@ def test_a_limit_without_a_controller_is_refused() -> None:
     assert Cgroups({}, 0).memory_room() is None
 
 
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_host_without_groups_makes_boxes_without(version: int) -> None:
+    """On version 2 it looks for groups of boxes that it adopts."""
+    groups = Cgroups({}, version)
+    groups.create("box", Limits(pids=100))
+    assert groups.paths("box") == {}
+    groups.join("box", os.getpid())
+    assert not groups.can_freeze("box")
+    assert groups.memory_bytes("box") is None
+    groups.remove("box")
+
+
 async def test_a_host_without_groups_refuses_limits_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
