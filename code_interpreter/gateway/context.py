@@ -115,7 +115,7 @@ class Context:
             self._current = None
             kernel = self._kernel
             if self._hidden.set_variables and run.request.env_vars and kernel and kernel.ready:
-                self._around = asyncio.create_task(self._take_back_variables(kernel, run))
+                self._around = asyncio.create_task(self._take_back_variables(kernel))
         elif run in self._queue:
             self._queue.remove(run)
             self._tell_places()
@@ -173,9 +173,9 @@ class Context:
         else:
             self._pump()
 
-    async def _take_back_variables(self, kernel: Kernel, run: Run) -> None:
+    async def _take_back_variables(self, kernel: Kernel) -> None:
         try:
-            await self._hidden.after(kernel, run.request.env_vars)
+            await self._hidden.after(kernel)
         finally:
             self._around = None
         self._pump()
@@ -280,7 +280,7 @@ class Context:
         if run is not None and message.parent_id == run.message_id:
             if not self._barrier.hold(kernel, message, self._explanation(run, message)):
                 run.receive(message)
-        elif self._hidden.hear(message):
+        elif self._hidden.hear(kernel, message):
             return
         elif self._barrier.up and message.type == BARRIER:
             self._barrier.release()

@@ -19,6 +19,7 @@ from code_interpreter.gateway.ledger import Ledger, Record
 from code_interpreter.gateway.relief import Relief
 from code_interpreter.gateway.run import Request, Run
 from code_interpreter.guest.awake import AwakeTimer
+from code_interpreter.guest.variables import BadVariables, check_text
 from code_interpreter.protocol.executions import (
     MAX_CODE_BYTES,
     Cause,
@@ -325,6 +326,10 @@ class Gateway:
         size = len(request.code) if request.code.isascii() else len(request.code.encode())
         if size > MAX_CODE_BYTES:
             raise Refusal(413, f"The code has {size} bytes; the limit is {MAX_CODE_BYTES}")
+        try:
+            check_text(request.env_vars)
+        except BadVariables as error:
+            raise Refusal(400, f"env_vars: {error}") from None
 
     def run(self, execution_id: str) -> Run:
         """Raises `Refusal` or `LostWithGateway`."""

@@ -52,8 +52,9 @@ class KernelSpec:
     explain: str = ""
     """For a kernel whose replies do not say why a cell failed: code to go before the barrier
     then, that sends an ``error`` which does. ``{source}`` stands for the cell, in JSON."""
-    environment: str = "metadata"
-    """How variables reach a cell: ``metadata`` of its request, or hidden cells (`preludes`)."""
+    set_variables: str | None = None
+    """For a kernel that does not see them in a request's metadata: code that asks for changes
+    of environment variables, as a cell asks for input, and makes them (`hidden_cells`)."""
     high_water: int = 8
     """Output messages that may wait in the gateway; many for a kernel that would drop them."""
     prelude: str | None = None
@@ -145,7 +146,7 @@ def _read(file: Path) -> KernelSpec:
         barrier=ours.get("barrier"),
         explain=ours.get("explain", ""),
         settle=float(ours.get("settle_seconds", 0.0)),
-        environment=ours.get("environment", "metadata"),
+        set_variables=ours.get("set_variables"),
         high_water=int(ours.get("high_water", 8)),
         prelude=(file.parent / ours["prelude"]).read_text() if "prelude" in ours else None,
         operations=tuple(ours.get("operations", ())),

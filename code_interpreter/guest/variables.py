@@ -12,8 +12,8 @@ class BadVariables(ValueError):
     """The kernel cannot pass such a variable on; the message names it."""
 
 
-def check_variables(variables: Mapping[str, str]) -> None:
-    """Raises `BadVariables`."""
+def check_text(variables: Mapping[str, str]) -> None:
+    """Can these be variables, however long they are? Raises `BadVariables`."""
     for name, value in variables.items():
         if not name or "=" in name or "\0" in name:
             raise BadVariables(
@@ -21,8 +21,27 @@ def check_variables(variables: Mapping[str, str]) -> None:
             )
         if "\0" in value:
             raise BadVariables(f"the value of '{name[:80]}' holds a NUL character")
-        if (size := len(f"{name}={value}".encode(errors="surrogateescape"))) > LONGEST_STRING:
+        _check_characters(name, name)
+        _check_characters(name, value)
+
+
+def check_variables(variables: Mapping[str, str]) -> None:
+    """Can a program be started with these? Raises `BadVariables`."""
+    check_text(variables)
+    for name, value in variables.items():
+        if (size := len(f"{name}={value}".encode())) > LONGEST_STRING:
             raise BadVariables(
                 f"the variable '{name[:80]}' has {size} bytes with its name; Linux passes on at "
                 f"most {LONGEST_STRING}: write it to a file instead"
             )
+
+
+def _check_characters(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = name[:80].encode(errors="backslashreplace").decode()
+        raise BadVariables(
+            f"the variable '{shown}' holds half of a character "
+            f"(U+{ord(text[error.start]):04X}), which is no text"
+        ) from None

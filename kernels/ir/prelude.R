@@ -1,5 +1,6 @@
 # What IRkernel leaves out: which value is the cell's, an error for a cell that was
-# interrupted, input that can be refused, and `quit` that ends the process with its status.
+# interrupted, input that can be refused, environment variables as the answer to a question,
+# and `quit` that ends the process with its status.
 options(bitmapType = "cairo", crayon.enabled = FALSE)
 local({
   executor <- environment(getOption("jupyter.base_display_func"))
@@ -56,6 +57,26 @@ local({
       }
     }
   }
+
+  before <- list()
+  put <- function(pair) {
+    if (is.null(pair[[2]])) Sys.unsetenv(pair[[1]])
+    else do.call(Sys.setenv, stats::setNames(pair[2], pair[[1]]))
+  }
+  value <- function(pair) {
+    name <- pair[[1]]
+    there <- Sys.getenv(name, NA)
+    list(name, if (!is.na(there)) there)
+  }
+  options(code_interpreter.set_variables = function() {
+    content <- list(prompt = "", password = FALSE)
+    send("input_request", executor$current_request, "stdin", content)
+    told <- jsonlite::parse_json(executor$handle_stdin())
+    lapply(c(before, told[[1]]), put)
+    before <<- lapply(told[[2]], value)
+    lapply(told[[2]], put)
+    invisible()
+  })
 
   assign("quit", function(save = "no", status = 0, runLast = TRUE) {
     IRkernel:::backup_env$base_quit("no", status, runLast)

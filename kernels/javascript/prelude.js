@@ -30,6 +30,20 @@ for (const [type, field] of [["error", "error"], ["unhandledrejection", "reason"
     console.error("Uncaught", event[field]);
   });
 }
+// Environment variables come as the answer to a question, as data.
+{
+  const [ask, parse, env] = [globalThis.prompt, JSON.parse, Deno.env];
+  const put = ([name, value]) => value === null ? env.delete(name) : env.set(name, value);
+  let before = [];
+  Object.defineProperty(globalThis, Symbol.for("code_interpreter.set_variables"), {
+    value: () => {
+      const [lasting, own] = parse(ask(""));
+      [...before, ...lasting].forEach(put);
+      before = own.map(([name]) => [name, env.get(name) ?? null]);
+      own.forEach(put);
+    },
+  });
+}
 // The kernel says no more than "Execution failed" of code that it cannot parse, and of packages
 // that it cannot get. Deno's own commands say why.
 Object.defineProperty(globalThis, Symbol.for("code_interpreter.explain"), {

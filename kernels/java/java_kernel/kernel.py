@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,21 @@ from sandbox_kernel.child import ChildKernel
 
 from java_kernel.jvm import Jvm, Told
 
+_EXCHANGE_PROPERTIES = r"""
+{
+    var file = java.nio.file.Path.of("FILE");
+    var words = java.nio.file.Files.readString(file).split("\0", -1);
+    var before = new java.lang.StringBuilder();
+    for (int n = 0; n + 1 < words.length; n += 2) {
+        var value = java.lang.System.getProperty(words[n]);
+        before.append(words[n]).append('\0').append(value == null ? "" : "=" + value).append('\0');
+        if (words[n + 1].isEmpty()) java.lang.System.clearProperty(words[n]);
+        else java.lang.System.setProperty(words[n], words[n + 1].substring(1));
+    }
+    java.nio.file.Files.writeString(file, before);
+}
+"""
+"""The file: name, NUL, ``=`` and value (or nothing: the property goes), NUL, and so on."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,24 +58,36 @@ class JavaKernel(ChildKernel):
         self, code: str, variables: dict[str, str], *, silent: bool
     ) -> dict[str, Any]:
         self._cpu = self._cpu_seconds()
-        await self.set_variables(variables)
+        before = await self._exchange(variables)
         told = await self._evaluate(code)
-        await self.set_variables({name: self.sandbox_variables.get(name) for name in variables})
+        await self._exchange(before)
         self.output.drain()
         return self._reply(told, silent=silent)
 
     async def set_variables(self, variables: Mapping[str, str | None]) -> None:
-        """A JVM cannot change its environment: variables are system properties."""
+        await self._exchange(variables)
+
+    async def _exchange(self, variables: Mapping[str, str | None]) -> dict[str, str | None]:
+        """Set variables; what they were before.
+
+        A JVM cannot change its environment: they are system properties. The JVM that runs cells
+        reads them from a file, and puts there what they were: nothing of them is ever a source.
+        """
         if not variables:
-            return
-        lines = [
-            f"System.clearProperty({_literal(name)});"
-            if value is None
-            else f"System.setProperty({_literal(name)}, {_literal(value)});"
-            for name, value in variables.items()
-            if name
-        ]
-        await self._evaluate("\n".join(lines), hidden=True)
+            return {}
+        pairs = (
+            f"{name}\0{'' if value is None else f'={value}'}\0" for name, value in variables.items()
+        )
+        with tempfile.NamedTemporaryFile(prefix="java-kernel-") as file:
+            file.write("".join(pairs).encode())
+            file.flush()
+            await self._evaluate(_EXCHANGE_PROPERTIES.replace("FILE", file.name), hidden=True)
+            file.seek(0)
+            words = file.read().decode().split("\0")
+        return {
+            name: value[1:] if value else None
+            for name, value in zip(words[::2], words[1::2], strict=False)
+        }
 
     async def _evaluate(self, code: str, *, hidden: bool = False) -> list[Told]:
         self._told = []
@@ -135,8 +162,3 @@ class JavaKernel(ChildKernel):
             with contextlib.suppress(OSError):
                 found += map(int, (task / "children").read_text().split())
         return found
-
-
-def _literal(text: str) -> str:
-    r"""A Java string literal; JSON's escapes are Java's too, but ``\/`` is never written."""
-    return json.dumps(text)
