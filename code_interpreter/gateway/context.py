@@ -216,7 +216,8 @@ class Context:
         try:
             env = machinery.place.environment(environment.variables)
             await kernel.start(self.cwd, env)
-            kernel.environment_version = version
+            if self._spec.starts_with_variables:
+                kernel.environment_version = version
             if self._spec.prelude is not None:
                 await self._hidden.run(kernel, self._spec.prelude)
             self._kernel = kernel

@@ -55,6 +55,8 @@ class KernelSpec:
     set_variables: str | None = None
     """For a kernel that does not see them in a request's metadata: code that asks for changes
     of environment variables, as a cell asks for input, and makes them (`hidden_cells`)."""
+    starts_with_variables: bool = True
+    """Cells see the environment that their kernel was started with."""
     high_water: int = 8
     """Output messages that may wait in the gateway; many for a kernel that would drop them."""
     prelude: str | None = None
@@ -147,6 +149,7 @@ def _read(file: Path) -> KernelSpec:
         explain=ours.get("explain", ""),
         settle=float(ours.get("settle_seconds", 0.0)),
         set_variables=ours.get("set_variables"),
+        starts_with_variables=bool(ours.get("starts_with_variables", True)),
         high_water=int(ours.get("high_water", 8)),
         prelude=(file.parent / ours["prelude"]).read_text() if "prelude" in ours else None,
         operations=tuple(ours.get("operations", ())),

@@ -178,6 +178,24 @@ async def test_variables_of_the_sandbox_reach_live_kernels(shared: World, words:
 
 
 @everywhere
+async def test_variables_of_the_sandbox_are_there_from_the_start(
+    shared: World, words: Words
+) -> None:
+    read = words.read
+    async with shared.client() as client:
+        await client.post("/init", json={"envVars": {"OF_CELL": HOSTILE}})
+        body = {"language": words.language}
+        context_id = (await client.post("/contexts", json=body)).json()["id"]
+        try:
+            own = await shared.run(read, context_id=context_id, env_vars={"OF_CELL": "own"})
+            assert own.stdout.strip() == "own"
+            assert (await shared.run(read, context_id=context_id)).stdout.strip() == HOSTILE
+        finally:
+            await client.post("/init", json={"envVars": {}})
+            await client.delete(f"/contexts/{context_id}")
+
+
+@everywhere
 async def test_the_working_directory(shared: World, words: Words) -> None:
     directory = shared.home / "ein Verzeichnis $x"
     directory.mkdir(exist_ok=True)
