@@ -50,15 +50,26 @@ def _forkserver(host: RunningHost) -> psutil.Process:
     raise AssertionError("no fork server below the host")
 
 
-def test_live_sandboxes_are_adopted_after_the_host_was_killed(data: Path) -> None:
+def test_after_the_host_was_killed_what_lives_is_adopted_and_what_died_is_cleaned_up(
+    data: Path,
+) -> None:
     host = _start(data)
-    sandbox = Sandbox.create(timeout=600, **host.options)
-    sandbox.run_code("kept = 42")
-    server = sandbox.commands.run("sleep 1000", background=True)
+    live, dead = (Sandbox.create(timeout=600, **host.options) for _ in range(2))
+    live.run_code("kept = 42")
+    server = live.commands.run("sleep 1000", background=True)
+    others = [child.pid for child in _forkserver(host).children()]
+    others.remove(_init_of(data, box_name(live.sandbox_id)).pid)
+    assert _init_of(data, box_name(dead.sandbox_id)).pid in others
     host.stop(signal.SIGKILL)
+    for pid in others:
+        os.kill(pid, signal.SIGKILL)
     again = _start(data)
     try:
-        found = Sandbox.connect(sandbox.sandbox_id, **again.options)
+        with again.http() as http:
+            status = http.get(f"/sandboxes/{dead.sandbox_id}").status_code
+        assert status == 404
+        assert not (data / "sandboxes" / box_name(dead.sandbox_id)).exists()
+        found = Sandbox.connect(live.sandbox_id, **again.options)
         assert found.run_code("kept").text == "42"
         assert server.pid in [process.pid for process in found.commands.list()]
         assert found.kill()
@@ -66,25 +77,7 @@ def test_live_sandboxes_are_adopted_after_the_host_was_killed(data: Path) -> Non
         again.stop()
 
 
-def test_a_sandbox_that_died_meanwhile_is_cleaned_up(data: Path) -> None:
-    host = _start(data)
-    sandbox = Sandbox.create(timeout=600, **host.options)
-    inits = [child.pid for child in _forkserver(host).children()]
-    assert inits
-    host.stop(signal.SIGKILL)
-    for pid in inits:
-        os.kill(pid, signal.SIGKILL)
-    again = _start(data)
-    try:
-        with again.http() as http:
-            status = http.get(f"/sandboxes/{sandbox.sandbox_id}").status_code
-        assert status == 404
-        assert not (data / "sandboxes" / box_name(sandbox.sandbox_id)).exists()
-    finally:
-        again.stop()
-
-
-def test_the_fork_server_comes_back(data: Path) -> None:
+def test_the_fork_server_comes_back_and_nothing_is_left_after_a_clean_stop(data: Path) -> None:
     host = _start(data)
     try:
         first = Sandbox.create(timeout=600, **host.options)
@@ -93,10 +86,24 @@ def test_the_fork_server_comes_back(data: Path) -> None:
         second = Sandbox.create(timeout=600, **host.options)
         third = Sandbox.create(timeout=600, **host.options)
         assert third.run_code("2 + 2").text == "4"
+        names = [box_name(sandbox.sandbox_id) for sandbox in (first, second, third)]
         for sandbox in (first, second, third):
             assert sandbox.kill()
+        names += [_live_and_die(host) for _ in range(6)]
     finally:
-        host.stop()
+        stopped = host.stop()
+    assert stopped == 0
+    _wait_until(lambda: processes_of(data) == [])
+    assert list((data / "sandboxes").iterdir()) == []
+    assert mounts_below(data) == []
+    assert [found for name in names for found in cgroups_named(name)] == []
+
+
+def _live_and_die(host: RunningHost) -> str:
+    sandbox = _create(host)
+    assert sandbox.run_code("1 + 1").text == "2"
+    assert sandbox.kill()
+    return box_name(sandbox.sandbox_id)
 
 
 def test_boxes_that_are_half_made_are_used_and_go_with_their_host(data: Path) -> None:
@@ -154,20 +161,3 @@ def _furnished(host: RunningHost) -> int:
 def _by_age(directory: Path) -> list[Path]:
     boxes = [path for path in directory.iterdir() if path.is_dir()]
     return sorted(boxes, key=lambda path: (path / PID_FILE).stat().st_mtime_ns)
-
-
-def test_nothing_is_left_after_some_sandboxes_and_a_clean_stop(data: Path) -> None:
-    host = _start(data)
-    names = []
-    try:
-        for _ in range(6):
-            sandbox = Sandbox.create(timeout=600, **host.options)
-            names.append(box_name(sandbox.sandbox_id))
-            assert sandbox.run_code("1 + 1").text == "2"
-            assert sandbox.kill()
-    finally:
-        assert host.stop() == 0
-    _wait_until(lambda: processes_of(data) == [])
-    assert list((data / "sandboxes").iterdir()) == []
-    assert mounts_below(data) == []
-    assert [found for name in names for found in cgroups_named(name)] == []
