@@ -212,11 +212,11 @@ def test_death_is_noticed(host: RunningHost) -> None:
     root = int((host.data / "run" / sandbox.sandbox_id / "pid").read_text().split()[0])
     os.kill(root, signal.SIGKILL)
     assert until_gone(sandbox, 5) < 2
-    deadline = time.monotonic() + 5
-    while (host.data / "sandboxes" / sandbox.sandbox_id).exists():
+    place = host.data / "sandboxes" / sandbox.sandbox_id
+    deadline = time.monotonic() + 10
+    while place.exists() or processes_of(place):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert processes_of(host.data / "sandboxes" / sandbox.sandbox_id) == []
 
 
 def test_idempotency_key(host: RunningHost, http: httpx.Client) -> None:
