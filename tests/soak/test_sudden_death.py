@@ -12,7 +12,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -87,13 +87,25 @@ class Trial:
         name = self._chance.choice(list(self._ways))
         victim, other = self._chance.sample(self._steady, 2)
         promises = victim.begin_cell(), other.begin_cell()
-        with Bustle(self._world, self._chance):
-            time.sleep(self._chance.uniform(0, LONGEST_DELAY))
-            self._slay_bystanders()
-            self._ways[name](victim, promises[0])
-        self.deaths[name] += 1
-        other.check_promise(promises[1])
-        other.check_state()
+        with self._told_by_boxes(name, victim, other):
+            with Bustle(self._world, self._chance):
+                time.sleep(self._chance.uniform(0, LONGEST_DELAY))
+                self._slay_bystanders()
+                self._ways[name](victim, promises[0])
+            self.deaths[name] += 1
+            other.check_promise(promises[1])
+            other.check_state()
+
+    @contextlib.contextmanager
+    def _told_by_boxes(self, name: str, *boxes: Steady) -> Iterator[None]:
+        """A failure comes with what was killed, and with what init of both boxes has seen."""
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"after the death of: {name}")
+            for box in boxes:
+                error.add_note(f"{box.id}:\n{self._world.log(box.id)}")
+            raise
 
     def _slay_bystanders(self) -> None:
         """Of boxes that are in the pool, being made, used, paused or ended."""

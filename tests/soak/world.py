@@ -131,6 +131,11 @@ class World:
                     found.update([init.pid, *(each.pid for each in init.children(recursive=True))])
         return sorted(found)
 
+    def log(self, sandbox_id: str) -> str:
+        """What a box's own processes have said of late, but for user code."""
+        log = self._run(sandbox_id, "box.log")
+        return log.read_text(errors="replace")[-4000:] if log.exists() else "(it has no log)"
+
     def _run(self, sandbox_id: str, name: str) -> Path:
         return self.data / "run" / box_name(sandbox_id) / name
 
