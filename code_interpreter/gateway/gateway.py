@@ -104,7 +104,8 @@ class Gateway:
         """Executions that have ended, with what each takes at most."""
         self._kept_bytes = 0
         self._closing = False
-        self._introduced = False
+        self.introduced = False
+        """Whether somebody uses the sandbox, or is about to."""
         self._ahead: set[str] = set()
         """Contexts whose kernels were started before anybody asked for them."""
         self._unused_timer: AwakeTimer | None = None
@@ -130,8 +131,8 @@ class Gateway:
         self._introduce()
 
     def _introduce(self) -> None:
-        if not self._introduced:
-            self._introduced = True
+        if not self.introduced:
+            self.introduced = True
             for language in _READY_DEFAULTS:
                 context = self._find_default(language)
                 if context is not None:

@@ -21,14 +21,19 @@ from code_interpreter.gateway.languages import Languages
 from code_interpreter.gateway.ledger import Ledger
 from code_interpreter.gateway.live_kernels import LiveKernels
 from code_interpreter.gateway.place import Place
+from code_interpreter.gateway.rehearsal import rehearse
 from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.gateway.websocket import Executions
 from code_interpreter.guest.awake import AwakeClock
 from code_interpreter.guest.config import GuestConfig, listening_socket
 from code_interpreter.protocol.executions import MAX_MESSAGE_BYTES, PATH
 
+AHEAD_SECONDS = 0.3
+"""After which a gateway that nobody was introduced to must have been started ahead of its use."""
 MAX_BODY_BYTES = 1 << 40
 """tornado's own limit would cut the connection; `http.Handler` answers 413 instead."""
+
+log = logging.getLogger(__name__)
 
 
 def run(config: GuestConfig) -> None:
@@ -42,15 +47,33 @@ async def _serve(config: GuestConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    gateway = make_gateway(config, zmq.Context())
+    sockets = zmq.Context()
+    gateway = make_gateway(config, sockets)
     listener = listening_socket(config.listen_fd, config.listen_path)
     listener.setblocking(False)
     server = HTTPServer(make_application(gateway), max_body_size=MAX_BODY_BYTES)
     server.add_sockets([listener])
     gateway.start()
+    rehearsal = asyncio.create_task(_rehearse(gateway, server, sockets, config))
     await stop.wait()
+    rehearsal.cancel()
     server.stop()
     await gateway.close()
+
+
+async def _rehearse(
+    gateway: Gateway,
+    server: HTTPServer,
+    sockets: zmq.Context[zmq.Socket[bytes]],
+    config: GuestConfig,
+) -> None:
+    await asyncio.sleep(AHEAD_SECONDS)
+    if gateway.introduced:
+        return
+    try:
+        await rehearse(server, sockets, Path(config.state_directory))
+    except OSError as error:  # also TimeoutError
+        log.warning("what could be done ahead was not done: %s", error)
 
 
 def make_gateway(config: GuestConfig, sockets: zmq.Context[zmq.Socket[bytes]]) -> Gateway:

@@ -23,8 +23,9 @@ import zmq
 from tornado.httpserver import HTTPServer
 
 from code_interpreter.gateway.main import make_application, make_gateway
+from code_interpreter.gateway.rehearsal import opening_handshake
 from code_interpreter.guest.config import GuestConfig
-from code_interpreter.protocol.executions import PATH, SUBPROTOCOL, Execute
+from code_interpreter.protocol.executions import Execute
 
 DEADLINE = 20.0
 """Seconds for all of it; a machine too busy for that goes on without."""
@@ -92,7 +93,7 @@ async def _be_client(path: Path, *, with_kernel: bool) -> None:
     if not with_kernel:
         return
     reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(_opening_handshake())
+    writer.write(opening_handshake())
     await reader.readuntil(b"\r\n\r\n")
     for number in range(TIMES):
         message = Execute(execution_id=f"warm-{number}", code="print(1)\n1 + 1")
@@ -110,20 +111,6 @@ async def _post(path: Path, place: str, body: object) -> None:
     await reader.read()
     writer.close()
     await writer.wait_closed()
-
-
-def _opening_handshake() -> bytes:
-    """RFC 6455, 4.1."""
-    lines = (
-        f"GET {PATH} HTTP/1.1",
-        "Host: sandbox",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: d2FybS13YXJtLXdhcm0hIQ==",
-        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
-    )
-    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
 def _text_frame(content: bytes) -> bytes:
