@@ -72,8 +72,8 @@ async def _rehearse(
         return
     try:
         await rehearse(server, sockets, Path(config.state_directory))
-    except OSError as error:  # also TimeoutError
-        log.warning("what could be done ahead was not done: %s", error)
+    except (OSError, EOFError, zmq.ZMQError) as error:  # also TimeoutError
+        log.warning("what could be done ahead was not done: %r", error)
 
 
 def make_gateway(config: GuestConfig, sockets: zmq.Context[zmq.Socket[bytes]]) -> Gateway:
