@@ -26,8 +26,8 @@ from tests.service import mounts_below, shared_templates
 
 CLEAN_DEADLINE = 120.0
 """Seconds until nothing may be left of sandboxes that have ended."""
-MORE_DESCRIPTORS = 12
-"""Of the host: connections that idle."""
+MORE_DESCRIPTORS = 24
+"""Of the host: connections that idle, some for a minute."""
 MORE_MEMORY = 48 * 2**20
 """Bytes that host and fork server may have grown by: what a first use loads, and fragments."""
 _BOX = re.compile(r"i[0-9a-f]{20}")
