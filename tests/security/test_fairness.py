@@ -84,7 +84,7 @@ ATTACKS = {
 
 @pytest.fixture(scope="module")
 def neighbour(service: Service) -> Iterator[Sandbox]:
-    with Sandbox.create(timeout=600, **service.options) as sandbox:
+    with Sandbox.create(timeout=3600, **service.options) as sandbox:
         yield sandbox
 
 
