@@ -79,9 +79,11 @@ async def _open_websocket(server: HTTPServer) -> None:
     server.handle_stream(IOStream(theirs), ("", 0))
     reader, writer = await asyncio.open_connection(sock=ours)
     writer.write(opening_handshake())
-    await reader.readuntil(b"\r\n\r\n")
+    answer = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     await writer.wait_closed()
+    if not answer.startswith(b"HTTP/1.1 101 "):
+        raise ConnectionRefusedError(f"no WebSocket, but {answer.splitlines()[0]!r}")
 
 
 def opening_handshake() -> bytes:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from code_interpreter.protocol.executions import Cause, ExecutionStatus, KernelState
+from tests.gateway.installed import needs
 from tests.gateway.world import World
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(shutil.which("javac") is None, reason="needs a JDK (default-jdk-headless)"),
+    needs("java"),
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from code_interpreter.gateway.languages import Languages, UnknownLanguage
 from code_interpreter.protocol.executions import Cause, ExecutionStatus, KernelState
+from tests.gateway.installed import needs
 from tests.gateway.world import ROOT, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -115,17 +115,10 @@ ALL = [
         "quit(status = 3)",
     ),
 ]
-_NEEDS = {
-    "java": (shutil.which("javac"), "needs a JDK (default-jdk-headless)"),
-    "r": (Path("/usr/lib/R/site-library/IRkernel").exists(), "needs r-cran-irkernel"),
-}
 
 
 def _parameter(words: Words) -> object:
-    there, reason = _NEEDS.get(words.language, (True, ""))
-    return pytest.param(
-        words, id=words.language, marks=pytest.mark.skipif(not there, reason=reason)
-    )
+    return pytest.param(words, id=words.language, marks=needs(words.language))
 
 
 everywhere = pytest.mark.parametrize("words", [_parameter(words) for words in ALL])

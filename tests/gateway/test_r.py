@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import pytest
 
 from code_interpreter.protocol.executions import Input, InputRequest
+from tests.gateway.installed import needs
 from tests.gateway.world import World
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(
-        not Path("/usr/lib/R/site-library/IRkernel").exists(), reason="needs r-cran-irkernel"
-    ),
+    needs("r"),
 ]
 
 

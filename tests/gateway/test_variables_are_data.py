@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from tests.gateway.installed import needs
 from tests.gateway.world import World
 
 pytestmark = [pytest.mark.security, pytest.mark.asyncio(loop_scope="module")]
@@ -40,17 +39,7 @@ READ = {
     """,
 }
 """Prints all variables there are: JSON, or names and values in base64."""
-LANGUAGES = [
-    pytest.param(
-        language,
-        marks=pytest.mark.skipif(
-            (language == "java" and shutil.which("javac") is None)
-            or (language == "r" and not Path("/usr/lib/R/site-library/IRkernel").exists()),
-            reason=f"{language} is not installed",
-        ),
-    )
-    for language in READ
-]
+LANGUAGES = [pytest.param(language, marks=needs(language)) for language in READ]
 THERE = {"python": "HOME", "javascript": "HOME", "bash": "HOME", "r": "HOME", "java": "user.home"}
 """A variable that is there before."""
 
