@@ -24,6 +24,7 @@ from code_interpreter.gateway.place import Place
 from code_interpreter.gateway.rehearsal import rehearse
 from code_interpreter.gateway.starter import KernelStarter
 from code_interpreter.gateway.websocket import Executions
+from code_interpreter.guest import copying_ahead
 from code_interpreter.guest.awake import AwakeClock
 from code_interpreter.guest.config import GuestConfig, listening_socket
 from code_interpreter.protocol.executions import MAX_MESSAGE_BYTES, PATH
@@ -68,6 +69,7 @@ async def _rehearse(
     config: GuestConfig,
 ) -> None:
     await asyncio.sleep(AHEAD_SECONDS)
+    copying_ahead.copy("gateway")
     if gateway.introduced:
         return
     try:

@@ -8,6 +8,7 @@ process or file of it is left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -16,14 +17,17 @@ import socket
 import struct
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import zmq
 from tornado.httpserver import HTTPServer
 
+from code_interpreter.gateway.gateway import Gateway
 from code_interpreter.gateway.main import make_application, make_gateway
 from code_interpreter.gateway.rehearsal import opening_handshake
+from code_interpreter.guest import copying_ahead, syscalls
 from code_interpreter.guest.config import GuestConfig
 from code_interpreter.protocol.executions import Execute
 
@@ -41,28 +45,76 @@ def warm_up() -> None:
         if _KERNELS not in sys.modules:
             asyncio.run(_serve(Path(directory), None))
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        init = os.fork()
-        if init == 0:
-            _be_init(theirs)
+        with _an_init() as line:
+            asyncio.run(_serve(Path(directory), line))
+
+
+def note_what_forks_write() -> None:
+    """Try out a gateway and a kernel that are forks of this process, when it is warm."""
+    if _KERNELS not in sys.modules:
+        return
+    ours, theirs = socket.socketpair()
+    ours.settimeout(2 * DEADLINE)
+    with tempfile.TemporaryDirectory() as directory, ours, _an_init() as line:
+        gateway = os.fork()
+        if gateway == 0:
+            _be_gateway(Path(directory), line, theirs)
         theirs.close()
         try:
-            asyncio.run(_serve(Path(directory), ours.detach()))
+            with ours.makefile() as report:
+                written = json.loads(report.read() or "{}")
+            for kind in copying_ahead.KINDS:
+                copying_ahead.note(kind, dict(written.get(kind, ())))
         finally:
-            os.kill(init, signal.SIGKILL)  # has ended already, if all went well
-            os.waitpid(init, 0)
+            os.kill(gateway, signal.SIGKILL)  # has ended already, if all went well
+            os.waitpid(gateway, 0)
+
+
+def _be_gateway(directory: Path, starter: socket.socket, report: socket.socket) -> NoReturn:
+    def say(gateway: Gateway) -> None:
+        kernels = (context.record(default=True).kernel for context in gateway.contexts())
+        [kernel] = [each for each in kernels if each is not None]
+        pids: dict[copying_ahead.Kind, int] = {"gateway": os.getpid(), "kernel": kernel.pid}
+        written = {kind: [*copying_ahead.own_pages(pid).items()] for kind, pid in pids.items()}
+        report.sendall(json.dumps(written).encode())
+
+    try:
+        syscalls.die_with_parent()
+        asyncio.run(_serve(directory, starter, say))
+    finally:
+        os._exit(0)
+
+
+@contextlib.contextmanager
+def _an_init() -> Iterator[socket.socket]:
+    """The gateway's end of the line to a process that forks one kernel."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    init = os.fork()
+    if init == 0:
+        _be_init(theirs)
+    theirs.close()
+    try:
+        with ours:
+            yield ours
+    finally:
+        os.kill(init, signal.SIGKILL)  # has ended already, if all went well
+        os.waitpid(init, 0)
 
 
 # --- the gateway ------------------------------------------------------------------------
 
 
-async def _serve(directory: Path, starter: int | None) -> None:
+async def _serve(
+    directory: Path,
+    starter: socket.socket | None,
+    at_the_end: Callable[[Gateway], None] = lambda gateway: None,
+) -> None:
     config = GuestConfig(
         isolated=False,
         home=str(directory),
         state_directory=str(directory),
         jupyter_path=str(Path(__file__).parents[2]),
-        kernel_starter_fd=starter,
+        kernel_starter_fd=None if starter is None else starter.detach(),
     )
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(directory / "socket"))
@@ -75,6 +127,7 @@ async def _serve(directory: Path, starter: int | None) -> None:
     try:
         async with asyncio.timeout(DEADLINE):
             await _be_client(directory / "socket", with_kernel=starter is not None)
+            at_the_end(gateway)
     except TimeoutError:
         print("the gateway's warm-up took too long", file=sys.stderr, flush=True)
     finally:

@@ -79,6 +79,9 @@ class ForkServer:
         gc.collect()
         gc.freeze()
         huge_pages.collapse()
+        for module in modules:
+            if hasattr(module, "note_what_forks_write"):
+                module.note_what_forks_write()
 
     def _say(self, message: dict[str, Any]) -> None:
         self._host.send(json.dumps(message).encode())

@@ -63,6 +63,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
 
+_MADV_POPULATE_WRITE = 23
 _MADV_COLLAPSE = 25
 _SLEEPER_STACK = 1 << 16
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -120,8 +121,16 @@ def fork_into_namespaces(flags: int) -> int:
 
 def collapse(start: int, size: int) -> bool:
     """Put memory that is in use into huge pages (madvise(2)); whether the kernel has done it."""
-    result = _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_COLLAPSE)
-    return bool(result == 0)
+    return _advise(start, size, _MADV_COLLAPSE)
+
+
+def make_writable(start: int, size: int) -> bool:
+    """As if somebody wrote to each page, which stays what it is (madvise(2)); whether that went."""
+    return _advise(start, size, _MADV_POPULATE_WRITE)
+
+
+def _advise(start: int, size: int, advice: int) -> bool:
+    return bool(_libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), advice) == 0)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn
 
+from code_interpreter.guest import copying_ahead
 from code_interpreter.guest.launch import (
     arrange_descriptors,
     be_first_to_go,
@@ -97,6 +98,7 @@ class WarmKernels:
             kernels.prepare()
             if not select.select([line], [], [], 0)[0]:  # nobody waits for it yet
                 kernels.rehearse()
+                copying_ahead.copy("kernel")
             request = _wait(line)
             if request is not None:
                 kernels.kernel_main(request["connection"], request["cwd"], request["env"])

@@ -23,13 +23,15 @@ MIB = 1024 * 1024
 PLEDGE = 48 * MIB
 """What a new sandbox takes by itself; it counts until it can be seen to be taken."""
 PLEDGE_SECONDS = 2.0
+GLANCE_SECONDS = 0.1
+"""For which many creates at once go by what was measured for the first."""
 _LEAST_MEMORY_RESERVE, _MOST_MEMORY_RESERVE = 256 * MIB, 2048 * MIB
 _LEAST_DISK_RESERVE, _MOST_DISK_RESERVE = 512 * MIB, 4096 * MIB
 _RESERVED_PART = 20
 
 
 class Admission:
-    """Measures at each question. ``room_of_runtime`` is `SandboxRuntime.memory_room`."""
+    """``room_of_runtime`` is `SandboxRuntime.memory_room`."""
 
     def __init__(self, settings: Settings, room_of_runtime: Callable[[], int | None]) -> None:
         self._overcommit = settings.overcommit
@@ -37,6 +39,8 @@ class Admission:
         self._room_of_runtime = room_of_runtime
         self._making = 0
         self._made: deque[float] = deque()
+        self._seen: tuple[float, int, int] | None = None
+        """When, and what bytes of memory and disk there were."""
         self.memory_reserve = memory_reserve(settings)
         self._disk_reserve = disk_reserve(settings)
 
@@ -46,18 +50,29 @@ class Admission:
         if shortage is not None:
             raise NoRoom(f"this machine has no room for another sandbox now: {shortage}")
 
+    def had_room(self, limits: Limits) -> bool:
+        """Whether there was room for such a sandbox a moment ago: for many creates at once.
+
+        What has been let in since counts as taken.
+        """
+        now = time.monotonic()
+        if self._seen is None or self._seen[0] < now - GLANCE_SECONDS:
+            self._seen = now, self._memory(), self._disk()
+        _, memory, disk = self._seen
+        return memory - self._pledged() >= self._needed(limits) and disk >= self._part(
+            limits.disk_bytes
+        )
+
     def shortage(self, limits: Limits, *, spare: int = 0) -> str | None:
         """What is short for a sandbox of these limits and ``spare`` bytes of memory; or None."""
-        room = self._memory_room()
-        needed = max(PLEDGE, self._part(limits.memory_bytes)) + spare
+        room, needed = self._memory() - self._pledged(), self._needed(limits) + spare
         if room < needed:
             return _text("memory", needed, room, self.memory_reserve)
         return self.disk_shortage(limits)
 
     def disk_shortage(self, limits: Limits) -> str | None:
         """What the data directory's disk lacks for a sandbox of these limits; or None."""
-        free = shutil.disk_usage(self._directory).free - self._disk_reserve
-        needed = self._part(limits.disk_bytes)
+        free, needed = self._disk(), self._part(limits.disk_bytes)
         return _text("disk", needed, free, self._disk_reserve) if free < needed else None
 
     @contextmanager
@@ -70,9 +85,15 @@ class Admission:
             self._making -= 1
             self._made.append(time.monotonic())
 
-    def _memory_room(self) -> int:
+    def _memory(self) -> int:
         rooms = [psutil.virtual_memory().available - self.memory_reserve, self._room_of_runtime()]
-        return min(room for room in rooms if room is not None) - self._pledged()
+        return min(room for room in rooms if room is not None)
+
+    def _disk(self) -> int:
+        return shutil.disk_usage(self._directory).free - self._disk_reserve
+
+    def _needed(self, limits: Limits) -> int:
+        return max(PLEDGE, self._part(limits.memory_bytes))
 
     def _pledged(self) -> int:
         while self._made and self._made[0] < time.monotonic() - PLEDGE_SECONDS:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from code_interpreter.host.cgroups import Cgroups
 
 INTERVAL = 0.05
-"""Seconds between two looks."""
+"""Seconds between two looks, while sandboxes are at work."""
+CALM_INTERVAL = 0.2
+"""Seconds, while none is."""
 PART = 0.05
 """Of one core at most goes into looking: with many busy sandboxes it is done less often."""
 AFTER_FAILURE = 5.0
@@ -68,25 +70,27 @@ class Hogs:
         while not self._ended.wait(pause):
             began = time.monotonic()
             try:
-                self.look()
+                calm = self.look()
             except OSError as error:  # it may pass, and every cell of a neighbour would wait
                 _log.warning("cannot see which sandboxes keep the processor busy: %s", error)
                 pause = AFTER_FAILURE
                 continue
-            pause = max(INTERVAL, (time.monotonic() - began) / PART)
+            usual = CALM_INTERVAL if calm else INTERVAL
+            pause = max(usual, (time.monotonic() - began) / PART)
 
-    def look(self) -> None:
-        """One file where all of them together are calm, and one for each where they are not."""
+    def look(self) -> bool:
+        """Whether all of them together are calm: that takes one file, else one for each."""
         now, used = time.monotonic(), self._cgroups.cpu_seconds() or 0.0
         seconds, before = now - self._at, self._used
         self._used, self._at = used, now
         if used - before < CALM * seconds and not any(s.weighs_less for s in self._boxes.values()):
             self._boxes.clear()
-            return
+            return True
         names = self._cgroups.names()
         self._boxes = {
             name: seen for name in names if (seen := self._seen(name, seconds)) is not None
         }
+        return False
 
     def _seen(self, name: str, seconds: float) -> _Seen | None:
         """None: it is gone."""

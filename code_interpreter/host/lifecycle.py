@@ -259,7 +259,7 @@ class Lifecycle:
 
     def _check_room(self, limits: Limits) -> None:
         """What is made ahead is room, too: one of those boxes is taken, or they give way."""
-        if self._machine.shortage(limits) is None:
+        if self._machine.had_room(limits):
             return
         held = 0
         if self.pool is not None:

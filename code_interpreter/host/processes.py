@@ -10,11 +10,12 @@ from pathlib import Path
 def start_ticks(pid: int) -> int | None:
     """Field 22 of ``/proc/<pid>/stat`` (proc(5)), or None if there is no such process."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        with Path(f"/proc/{pid}/stat").open("rb", buffering=0) as file:
+            stat = file.read()
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()
-    if fields[0] in "ZX":
+    fields = stat.rpartition(b")")[2].split()
+    if fields[0] in (b"Z", b"X"):
         return None
     return int(fields[19])
 

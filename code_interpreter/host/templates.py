@@ -16,6 +16,7 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from code_interpreter.host.old_templates import note_use, remove_unused
 from code_interpreter.host.runtimes.base import TemplateMissing
 
 NAMES = ("base", "code-interpreter-v1")
+FRESH_SECONDS = 0.5
+"""For which it is not looked again whether a template is what this machine has."""
 PACKAGE_INSTALL_DEADLINE = 1800.0
 """Seconds for pip; a slow network must not look like a hang for ever."""
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -91,6 +94,8 @@ class TemplateStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._fresh: dict[str, tuple[float, PreparedTemplate]] = {}
+        """By name: since when, and what was found."""
 
     def names(self) -> Collection[str]:
         return NAMES
@@ -102,6 +107,13 @@ class TemplateStore:
         """
         if name not in NAMES:
             raise TemplateMissing(f"template {name!r} does not exist; there are {', '.join(NAMES)}")
+        since, fresh = self._fresh.get(name, (0.0, None))
+        if fresh is None or since < time.monotonic() - FRESH_SECONDS:
+            fresh = await self._prepare(name, progress)
+            self._fresh[name] = time.monotonic(), fresh
+        return fresh
+
+    async def _prepare(self, name: str, progress: Progress) -> PreparedTemplate:
         _check_machine()
         prepared = PreparedTemplate(name, self._directory / _digest(), etc_fingerprint())
         note_use(prepared.directory)

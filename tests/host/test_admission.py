@@ -53,6 +53,25 @@ def test_what_is_being_made_counts_as_taken(
     host.check(small)
 
 
+def test_many_creates_at_once_go_by_one_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = [2 * PLEDGE, 0, 2 * PLEDGE]
+    settings = Settings(data_dir=tmp_path, disk_reserve_mb=0, memory_reserve_mb=0)
+    host = Admission(settings, lambda: rooms.pop(0))
+    small = Limits(memory_bytes=128 * MIB)
+    assert host.had_room(small)
+    with host.making():
+        assert host.had_room(small)
+        with host.making():
+            assert not host.had_room(small), "what is let in counts as taken"
+    assert len(rooms) == 2
+    monkeypatch.setattr(admission, "GLANCE_SECONDS", -1)
+    monkeypatch.setattr(admission, "PLEDGE_SECONDS", -1)
+    assert not host.had_room(small), "looked again"
+    assert host.had_room(small)
+
+
 def test_the_reserve_is_not_given_away(tmp_path: Path) -> None:
     available = psutil.virtual_memory().available // MIB
     with pytest.raises(NoRoom, match=f"reserve of {2 * available} MiB"):

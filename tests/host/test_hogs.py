@@ -49,7 +49,7 @@ def busy(groups: Cgroups) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def _wait_until(condition: Callable[[], bool], look: Callable[[], None]) -> None:
+def _wait_until(condition: Callable[[], bool], look: Callable[[], object]) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < deadline
