@@ -22,11 +22,14 @@ SUPERVISOR_TASKS = 256
 """Processes and threads that a box may have beyond those of its user code."""
 _CPU_PERIOD = 100_000
 _NO_LIMIT = 1 << 60
+_IDLE = "cpu.idle"
 _HASTE = 8
 """How much more the boxes of a host that stops count for than those of one that runs."""
 
 _LESS = 10
-"""How often what a hog weighs goes into what others weigh."""
+"""How often what a hog weighs goes into what others weigh, where it cannot come last."""
+_ALL_LESS = 4
+"""How often what all boxes count for goes into what they do without a hog among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +189,28 @@ class Cgroups:
         return None if used is None else used / 1e9
 
     def weigh(self, name: str, *, less: bool) -> None:
-        """Let a box have less than others where several want the processor, or as much again."""
+        """Let a box have the processor when no other wants it, or as others have it.
+
+        Linux 5.15 lets a group come last (``cpu.idle``): who wakes up in another need not wait
+        for the end of its turn. Before, it has less.
+        """
+        idle = self.controllers["cpu"] / name / _IDLE
         file, usual = self._weight_file(name)
         with contextlib.suppress(OSError):  # it has ended
-            _write(file, usual // _LESS if less else usual)
+            if idle.exists():
+                _write(idle, int(less))
+            else:
+                _write(file, usual // _LESS if less else usual)
 
     def weighs_less(self, name: str) -> bool:
+        """Whether the box comes after others; its weight is the least there is if it comes last."""
         file, usual = self._weight_file(name)
-        return (_number(file) or usual) < usual
+        weight = _number(file)
+        return weight is not None and weight < usual
+
+    def weigh_all(self, *, less: bool, cores: int) -> None:
+        """Let all boxes together count for less than what answers for them, or for as much."""
+        self._weigh(cores / _ALL_LESS if less else cores)
 
     def _weight_file(self, name: str) -> tuple[Path, int]:
         """And what is in it by default."""
@@ -236,10 +253,10 @@ class Cgroups:
         """
         self._weigh(cores * _HASTE)
 
-    def _weigh(self, processes: int) -> None:
+    def _weigh(self, processes: float) -> None:
         """Let all boxes together count for as much as so many processes."""
-        self._say("cpu", "cpu.weight", min(10_000, 100 * processes))
-        self._say("cpu", "cpu.shares", min(262_144, 1024 * processes))
+        self._say("cpu", "cpu.weight", min(10_000, int(100 * processes)))
+        self._say("cpu", "cpu.shares", min(262_144, int(1024 * processes)))
 
     def _say(self, controller: str, name: str, value: int) -> None:
         """Of the group of all boxes, where it has such a file and lets us."""

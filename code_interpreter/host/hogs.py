@@ -1,9 +1,10 @@
 """Sandboxes that keep the processor busy come after those that want it now and then.
 
 Sandboxes weigh the same, so the steps of a cell, some of which take microseconds, would each
-wait for a neighbour's hundred busy processes. What has used much of late therefore weighs less
+wait for a neighbour's hundred busy processes. What has used much of late therefore comes last
 until it is calm again, as in a multilevel feedback queue: it gets all that nobody else wants,
-and shares with its like as before.
+and shares with its like as before. Meanwhile all sandboxes together count for less, too, or the
+host and its clients would wait for it.
 """
 
 from __future__ import annotations
@@ -47,8 +48,11 @@ class _Seen:
 class Hogs:
     """Watches all sandboxes of a host, in a thread: the event loop may be busy itself."""
 
-    def __init__(self, cgroups: Cgroups) -> None:
+    def __init__(self, cgroups: Cgroups, *, cores: int) -> None:
+        """``cores``: for as many processes all sandboxes count while none of them is a hog."""
         self._cgroups = cgroups
+        self._cores = cores
+        self._all_less = False
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._boxes: dict[str, _Seen] = {}
@@ -85,12 +89,19 @@ class Hogs:
         self._used, self._at = used, now
         if used - before < CALM * seconds and not any(s.weighs_less for s in self._boxes.values()):
             self._boxes.clear()
+            self._weigh_all(less=False)
             return True
         names = self._cgroups.names()
         self._boxes = {
             name: seen for name in names if (seen := self._seen(name, seconds)) is not None
         }
+        self._weigh_all(less=any(seen.weighs_less for seen in self._boxes.values()))
         return False
+
+    def _weigh_all(self, *, less: bool) -> None:
+        if less is not self._all_less:
+            self._all_less = less
+            self._cgroups.weigh_all(less=less, cores=self._cores)
 
     def _seen(self, name: str, seconds: float) -> _Seen | None:
         """None: it is gone."""

@@ -18,6 +18,7 @@ from code_interpreter.host.runtimes.base import Limits
 
 GROUP = f"code-interpreter-test-{os.getpid()}"
 DEADLINE = 20.0
+CORES = 3
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def _wait_until(condition: Callable[[], bool], look: Callable[[], object]) -> No
 def test_who_keeps_the_processor_busy_weighs_less_until_it_is_calm(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
-    hogs = Hogs(groups)
+    hogs = Hogs(groups, cores=CORES)
     _wait_until(lambda: groups.weighs_less("hog"), hogs.look)
     assert not groups.weighs_less("calm")
     busy.kill()
@@ -68,18 +69,33 @@ def test_who_keeps_the_processor_busy_weighs_less_until_it_is_calm(
     _wait_until(lambda: not groups.weighs_less("hog"), hogs.look)
 
 
+def test_all_of_them_count_for_less_while_one_keeps_the_processor_busy(
+    groups: Cgroups, busy: subprocess.Popen[bytes]
+) -> None:
+    name, usual = ("cpu.weight", 300) if groups.version == 2 else ("cpu.shares", 3072)
+    weight = groups.controllers["cpu"] / name
+    groups.bound(memory_bytes=1 << 40, tasks=10_000, cores=CORES)
+    hogs = Hogs(groups, cores=CORES)
+    assert int(weight.read_text()) == usual
+    _wait_until(lambda: int(weight.read_text()) < usual / 2, hogs.look)
+    assert groups.weighs_less("hog")
+    busy.kill()
+    busy.wait()
+    _wait_until(lambda: int(weight.read_text()) == usual, hogs.look)
+
+
 def test_a_host_that_is_started_again_finds_who_weighs_less(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
     groups.weigh("calm", less=True)
-    hogs = Hogs(groups)
+    hogs = Hogs(groups, cores=CORES)
     _wait_until(lambda: not groups.weighs_less("calm"), hogs.look)
 
 
 async def test_it_watches_by_itself_until_it_is_closed(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
-    hogs = Hogs(groups)
+    hogs = Hogs(groups, cores=CORES)
     hogs.start()
     async with asyncio.timeout(DEADLINE):
         while not groups.weighs_less("hog"):
@@ -93,7 +109,7 @@ async def test_it_watches_by_itself_until_it_is_closed(
 def test_a_group_that_goes_away_is_forgotten(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
-    hogs = Hogs(groups)
+    hogs = Hogs(groups, cores=CORES)
     _wait_until(lambda: groups.weighs_less("hog"), hogs.look)
     busy.kill()
     busy.wait()

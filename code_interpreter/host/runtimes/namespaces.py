@@ -94,7 +94,7 @@ class NamespacesRuntime(SandboxRuntime):
         self._config = config
         self._forks = ForkServerClient(config, data_directory / "forkserver.log")
         self._pausing = Pausing(self._cgroups)
-        self._hogs = Hogs(self._cgroups)
+        self._hogs = Hogs(self._cgroups, cores=os.cpu_count() or 1)
         self._ranges: dict[str, int] = {}
         # Hosts on one machine begin at different places: what Linux counts by user is not shared.
         self._first_range = int(data_digest(data_directory), 16) % MOST_RANGES
