@@ -138,6 +138,11 @@ class Gateway:
                 if context is not None:
                     context.prepare()
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether nobody has sent it a cell yet."""
+        return not self._runs
+
     async def settled(self) -> None:
         """Return when no kernel is being started."""
         for context in self.contexts():

@@ -69,7 +69,8 @@ async def _rehearse(
     config: GuestConfig,
 ) -> None:
     await asyncio.sleep(AHEAD_SECONDS)
-    copying_ahead.copy("gateway")
+    if gateway.is_unused:
+        copying_ahead.copy("gateway")
     if gateway.introduced:
         return
     try:

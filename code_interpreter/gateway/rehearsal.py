@@ -1,8 +1,8 @@
 """What a gateway does before its introduction, so that less is left for afterwards.
 
-A gateway is a fork: each page of memory that it writes to for the first time is copied then,
-and its first sockets to a kernel start threads. A sandbox that is made ahead has time for
-that: its gateway talks to a kernel and to a client that are both itself.
+The first sockets to a kernel start threads, and memory that is written to for the first time
+is copied, as far as that was not done ahead (`guest/copying_ahead.py`). A sandbox that is
+made ahead has time for it: its gateway talks to a kernel and to a client that are both itself.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -51,8 +52,18 @@ def warm_up() -> None:
 
 def note_what_forks_write() -> None:
     """Try out a gateway and a kernel that are forks of this process, when it is warm."""
-    if _KERNELS not in sys.modules:
+    if _KERNELS not in sys.modules or not copying_ahead.is_possible():
         return
+    try:
+        written = _try_out()
+        for kind in copying_ahead.KINDS:
+            copying_ahead.note(kind, dict(written.get(kind, ())))
+    except (OSError, ValueError) as error:
+        print(f"what forks write to is not known: {error!r}", file=sys.stderr, flush=True)
+
+
+def _try_out() -> dict[str, list[tuple[int, int]]]:
+    """What was written to, by kind, or nothing. Raises OSError and ValueError."""
     ours, theirs = socket.socketpair()
     ours.settimeout(2 * DEADLINE)
     with tempfile.TemporaryDirectory() as directory, ours, _an_init() as line:
@@ -62,9 +73,8 @@ def note_what_forks_write() -> None:
         theirs.close()
         try:
             with ours.makefile() as report:
-                written = json.loads(report.read() or "{}")
-            for kind in copying_ahead.KINDS:
-                copying_ahead.note(kind, dict(written.get(kind, ())))
+                written: dict[str, list[tuple[int, int]]] = json.loads(report.read() or "{}")
+            return written
         finally:
             os.kill(gateway, signal.SIGKILL)  # has ended already, if all went well
             os.waitpid(gateway, 0)
@@ -81,6 +91,8 @@ def _be_gateway(directory: Path, starter: socket.socket, report: socket.socket) 
     try:
         syscalls.die_with_parent()
         asyncio.run(_serve(directory, starter, say))
+    except BaseException:  # the child must never return into the fork server
+        traceback.print_exc()
     finally:
         os._exit(0)
 
@@ -177,12 +189,14 @@ def _text_frame(content: bytes) -> bytes:
 def _be_init(line: socket.socket) -> NoReturn:
     """What init is to a gateway, for one kernel."""
     try:
+        syscalls.die_with_parent()
         os.closerange(3, line.fileno())
         os.closerange(line.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         request = json.loads(line.recv(1 << 20))
         kernel = os.fork()
         if kernel == 0:
             os.setsid()
+            syscalls.die_with_parent()
             os.environ.clear()
             os.environ.update(request["env"])
             os.chdir(request["cwd"])

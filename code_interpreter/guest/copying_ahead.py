@@ -25,6 +25,11 @@ _PRESENT, _EXCLUSIVE = 1 << 63, 1 << 56
 _noted: dict[Kind, Pages] = {}
 
 
+def is_possible() -> bool:
+    """Whether this kernel copies what nobody writes to yet."""
+    return syscalls.make_writable(0, 0)
+
+
 def note(kind: Kind, pages: Pages) -> None:
     """Forks of this process that are of this kind write to these pages."""
     here = {address for address, entry in _entries(os.getpid()) if entry & _PRESENT}

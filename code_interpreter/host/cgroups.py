@@ -174,18 +174,28 @@ class Cgroups:
         return self.can("cpu") and (self.version == 2 or self.can("cpuacct"))
 
     def names(self) -> list[str]:
-        """Of all boxes that have a group here."""
+        """Of all boxes that have a group, here or where an earlier host made it."""
         with os.scandir(self.controllers["cpu"]) as entries:
-            return [entry.name for entry in entries if entry.is_dir()]
+            here = [entry.name for entry in entries if entry.is_dir()]
+        return here + [name for name, own in list(self.elsewhere.items()) if "cpu" in own]
 
     def cpu_seconds(self, name: str = "") -> float | None:
-        """Processor time that a box has used, or all of them have; None without such a group."""
+        """Processor time that a box has used, None without such a group; or all of them have."""
+        if name:
+            return self._cpu_seconds(self.directories(name))
+        places = (self.controllers, *list(self.elsewhere.values()))
+        return sum(self._cpu_seconds(place) or 0.0 for place in places)
+
+    def _cpu_seconds(self, place: dict[str, Path]) -> float | None:
+        group = place.get("cpu" if self.version == 2 else "cpuacct")
+        if group is None:
+            return None
         if self.version == 2:
             with contextlib.suppress(OSError, ValueError):
-                stat = (self.controllers["cpu"] / name / "cpu.stat").read_text().split()
+                stat = (group / "cpu.stat").read_text().split()
                 return int(stat[stat.index("usage_usec") + 1]) / 1e6
             return None
-        used = _number(self.controllers["cpuacct"] / name / "cpuacct.usage")
+        used = _number(group / "cpuacct.usage")
         return None if used is None else used / 1e9
 
     def weigh(self, name: str, *, less: bool) -> None:
@@ -194,13 +204,14 @@ class Cgroups:
         Linux 5.15 lets a group come last (``cpu.idle``): who wakes up in another need not wait
         for the end of its turn. Before, it has less.
         """
-        idle = self.controllers["cpu"] / name / _IDLE
         file, usual = self._weight_file(name)
+        idle = file.with_name(_IDLE)
         with contextlib.suppress(OSError):  # it has ended
             if idle.exists():
                 _write(idle, int(less))
-            else:
-                _write(file, usual // _LESS if less else usual)
+                if less:
+                    return
+            _write(file, usual // _LESS if less else usual)
 
     def weighs_less(self, name: str) -> bool:
         """Whether the box comes after others; its weight is the least there is if it comes last."""
@@ -215,7 +226,8 @@ class Cgroups:
     def _weight_file(self, name: str) -> tuple[Path, int]:
         """And what is in it by default."""
         file, usual = ("cpu.weight", 100) if self.version == 2 else ("cpu.shares", 1024)
-        return self.controllers["cpu"] / name / file, usual
+        group = self.directories(name).get("cpu", self.controllers["cpu"] / name)
+        return group / file, usual
 
     def remove(self, name: str) -> None:
         """Remove the groups of a dead box; waits for its last process to be reaped."""
@@ -242,8 +254,10 @@ class Cgroups:
         On a machine that is busy with other things they count for as much as one process a
         core. What cannot be said here is left unsaid: each box has its own limits.
         """
-        self._say("memory", self._limit_file, memory_bytes)
-        self._say("pids", "pids.max", tasks)
+        if self.can("memory"):
+            _say(self.controllers["memory"] / self._limit_file, memory_bytes)
+        if self.can("pids"):
+            _say(self.controllers["pids"] / "pids.max", tasks)
         self._weigh(cores)
 
     def hasten(self, *, cores: int) -> None:
@@ -255,14 +269,10 @@ class Cgroups:
 
     def _weigh(self, processes: float) -> None:
         """Let all boxes together count for as much as so many processes."""
-        self._say("cpu", "cpu.weight", min(10_000, int(100 * processes)))
-        self._say("cpu", "cpu.shares", min(262_144, int(1024 * processes)))
-
-    def _say(self, controller: str, name: str, value: int) -> None:
-        """Of the group of all boxes, where it has such a file and lets us."""
-        if self.can(controller) and (self.controllers[controller] / name).exists():
-            with contextlib.suppress(OSError):
-                _write(self.controllers[controller] / name, value)
+        others = {own["cpu"].parent for own in list(self.elsewhere.values()) if "cpu" in own}
+        for group in {self.controllers["cpu"], *others} if self.can("cpu") else others:
+            _say(group / "cpu.weight", min(10_000, int(100 * processes)))
+            _say(group / "cpu.shares", min(262_144, int(1024 * processes)))
 
     def memory_room(self) -> int | None:
         """Bytes that boxes may still take together; None where no group above limits them."""
@@ -304,6 +314,13 @@ class Cgroups:
         for directory in set(self.controllers.values()):
             with contextlib.suppress(OSError):
                 directory.rmdir()
+
+
+def _say(path: Path, value: int) -> None:
+    """To a group that may have no such file, or not let us."""
+    if path.exists():
+        with contextlib.suppress(OSError):
+            _write(path, value)
 
 
 def _write(path: Path, value: str | int) -> None:

@@ -52,7 +52,8 @@ class Hogs:
         """``cores``: for as many processes all sandboxes count while none of them is a hog."""
         self._cgroups = cgroups
         self._cores = cores
-        self._all_less = False
+        self._told: tuple[bool, int] | None = None
+        """Whether all of them weigh less, and how many are in groups of an earlier host."""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._boxes: dict[str, _Seen] = {}
@@ -65,9 +66,20 @@ class Hogs:
             self._thread.start()
 
     async def close(self) -> None:
+        """Look no more; who lives on counts as usual."""
+        if not self._ended.is_set():
+            await asyncio.to_thread(self._end)
+            self._weigh_all(less=False)
+
+    def hasten(self) -> None:
+        """Look no more, and let all of them count for more: they are to end."""
+        self._end()
+        self._cgroups.hasten(cores=self._cores)
+
+    def _end(self) -> None:
         self._ended.set()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+            self._thread.join()
 
     def _watch(self) -> None:
         pause = INTERVAL
@@ -83,7 +95,7 @@ class Hogs:
             pause = max(usual, (time.monotonic() - began) / PART)
 
     def look(self) -> bool:
-        """Whether all of them together are calm: that takes one file, else one for each."""
+        """Whether all of them together are calm. If not, it is looked at each of them."""
         now, used = time.monotonic(), self._cgroups.cpu_seconds() or 0.0
         seconds, before = now - self._at, self._used
         self._used, self._at = used, now
@@ -99,8 +111,9 @@ class Hogs:
         return False
 
     def _weigh_all(self, *, less: bool) -> None:
-        if less is not self._all_less:
-            self._all_less = less
+        wanted = less, len(self._cgroups.elsewhere)
+        if wanted != self._told:
+            self._told = wanted
             self._cgroups.weigh_all(less=less, cores=self._cores)
 
     def _seen(self, name: str, seconds: float) -> _Seen | None:

@@ -6,8 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from typing import NoReturn
 
 import pytest
+
+from code_interpreter.gateway import warmth
+from code_interpreter.guest import copying_ahead
 
 SCRIPT = """
 import json, mmap, os, resource, sys
@@ -70,3 +74,14 @@ def test_pages_that_a_fork_writes_to_are_copied_before() -> None:
     assert unchanged
     assert faults < pages / 2, "no more than the interpreter itself has"
     assert seen["of other kinds"] == 0
+
+
+def test_a_fork_server_that_may_not_look_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> NoReturn:
+        raise PermissionError(f"/proc/{pid}/pagemap")
+
+    monkeypatch.setattr(copying_ahead, "_entries", refuse)
+    monkeypatch.setattr(warmth, "_try_out", dict)
+    monkeypatch.setitem(sys.modules, warmth._KERNELS, sys)
+    warmth.note_what_forks_write()
+    assert copying_ahead.copy("gateway") == 0

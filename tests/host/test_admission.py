@@ -56,6 +56,7 @@ def test_what_is_being_made_counts_as_taken(
 def test_many_creates_at_once_go_by_one_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(admission, "GLANCE_SECONDS", 60)
     rooms = [2 * PLEDGE, 0, 2 * PLEDGE]
     settings = Settings(data_dir=tmp_path, disk_reserve_mb=0, memory_reserve_mb=0)
     host = Admission(settings, lambda: rooms.pop(0))

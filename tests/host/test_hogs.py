@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from code_interpreter.host.cgroup_search import find
+from code_interpreter.host.cgroup_search import find, find_again
 from code_interpreter.host.cgroups import Cgroups
 from code_interpreter.host.hogs import INTERVAL, Hogs
 from code_interpreter.host.runtimes.base import Limits
@@ -90,6 +90,60 @@ def test_a_host_that_is_started_again_finds_who_weighs_less(
     groups.weigh("calm", less=True)
     hogs = Hogs(groups, cores=CORES)
     _wait_until(lambda: not groups.weighs_less("calm"), hogs.look)
+
+
+async def test_who_is_to_end_counts_for_more_from_then_on(
+    groups: Cgroups, busy: subprocess.Popen[bytes]
+) -> None:
+    weight = groups.controllers["cpu"] / ("cpu.weight" if groups.version == 2 else "cpu.shares")
+    hogs = Hogs(groups, cores=CORES)
+    hogs.start()
+    async with asyncio.timeout(DEADLINE):
+        while not groups.weighs_less("hog"):
+            await asyncio.sleep(INTERVAL)
+    hogs.hasten()
+    hastened = int(weight.read_text())
+    assert hastened > (300 if groups.version == 2 else 3072)
+    await asyncio.sleep(5 * INTERVAL)
+    await hogs.close()
+    assert int(weight.read_text()) == hastened
+
+
+async def test_who_lives_on_without_a_host_counts_as_usual(
+    groups: Cgroups, busy: subprocess.Popen[bytes]
+) -> None:
+    weight = groups.controllers["cpu"] / ("cpu.weight" if groups.version == 2 else "cpu.shares")
+    hogs = Hogs(groups, cores=CORES)
+    hogs.start()
+    async with asyncio.timeout(DEADLINE):
+        while not groups.weighs_less("hog"):
+            await asyncio.sleep(INTERVAL)
+    await hogs.close()
+    assert int(weight.read_text()) == (300 if groups.version == 2 else 3072)
+
+
+def test_what_an_earlier_version_has_left_is_put_right(groups: Cgroups) -> None:
+    """It gave hogs a tenth, where this one lets them come last."""
+    name, usual = ("cpu.weight", 100) if groups.version == 2 else ("cpu.shares", 1024)
+    weight = groups.controllers["cpu"] / "hog" / name
+    weight.write_text(str(usual // 10))
+    assert groups.weighs_less("hog")
+    groups.weigh("hog", less=False)
+    assert not groups.weighs_less("hog")
+    assert int(weight.read_text()) == usual
+
+
+def test_a_successor_watches_groups_that_are_elsewhere(
+    groups: Cgroups, busy: subprocess.Popen[bytes]
+) -> None:
+    successor = find(f"{GROUP}-successor")
+    try:
+        find_again(successor, "hog", busy.pid)
+        hogs = Hogs(successor, cores=CORES)
+        _wait_until(lambda: successor.weighs_less("hog"), hogs.look)
+        assert groups.weighs_less("hog")
+    finally:
+        successor.remove_parents()
 
 
 async def test_it_watches_by_itself_until_it_is_closed(

@@ -134,7 +134,7 @@ class NamespacesRuntime(SandboxRuntime):
         return self._cgroups.holds(box.run_directory.name, box.pid)
 
     def hasten(self) -> None:
-        self._cgroups.hasten(cores=os.cpu_count() or 1)
+        self._hogs.hasten()
 
     def directory_name(self, sandbox_id: str) -> str:
         return box_name(sandbox_id)

@@ -58,7 +58,7 @@ def exercise(kernel: Any) -> None:
 
 
 def rehearse(kernel: Any) -> None:
-    """Write to the memory that a first cell writes to: then it is not copied while that runs."""
+    """Write to the memory that a first cell writes to: it may be that nobody copies it ahead."""
     kernel.shell.run_cell("1 + 1;", store_history=False)
 
 
