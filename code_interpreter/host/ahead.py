@@ -10,9 +10,9 @@ BURST = 20
 """As many at once are reckoned with; more are not kept, however large the machine is."""
 LEAST_POOLED = 8
 """As many are kept ready on any machine, while they are asked for that fast."""
-BYTES = 24 * 1024 * 1024
-"""What one that is ready takes; one that is half made takes less."""
-PART_OF_MACHINE = 48
+BYTES = 28 * 1024 * 1024
+"""What one takes, ready or half made."""
+PART_OF_MACHINE = 40
 """What is made ahead takes no more than this part of the machine's memory."""
 
 

@@ -28,7 +28,7 @@ _HASTE = 8
 
 _LESS = 10
 """How often what a hog weighs goes into what others weigh, where it cannot come last."""
-_ALL_LESS = 4
+_ALL_LESS = 2
 """How often what all boxes count for goes into what they do without a hog among them."""
 
 

@@ -62,6 +62,15 @@ def test_limits_are_what_the_kernel_says(groups: Cgroups) -> None:
     assert _value(groups, "cpu", "cpu.max", "cpu.cfs_quota_us").split()[0] == "50000"
 
 
+def test_what_does_not_fit_is_not_swapped(groups: Cgroups) -> None:
+    groups.create("box", ALL)
+    try:
+        swap = _value(groups, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max")
+    except AssertionError:
+        pytest.skip("this kernel does not count swap")
+    assert int(swap) == (0 if groups.version == 2 else 256 * MIB)
+
+
 def test_what_is_in_a_group_is_limited_frozen_and_counted(groups: Cgroups) -> None:
     groups.create("box", ALL)
     hog = "x = bytearray(100 << 20)\nprint('there', flush=True)\nimport time; time.sleep(60)"

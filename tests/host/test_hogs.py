@@ -77,7 +77,7 @@ def test_all_of_them_count_for_less_while_one_keeps_the_processor_busy(
     groups.bound(memory_bytes=1 << 40, tasks=10_000, cores=CORES)
     hogs = Hogs(groups, cores=CORES)
     assert int(weight.read_text()) == usual
-    _wait_until(lambda: int(weight.read_text()) < usual / 2, hogs.look)
+    _wait_until(lambda: int(weight.read_text()) < usual, hogs.look)
     assert groups.weighs_less("hog")
     busy.kill()
     busy.wait()

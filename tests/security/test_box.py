@@ -151,6 +151,20 @@ def test_kernel_settings_cannot_be_written(box: Sandbox, path: str) -> None:
     assert any(word in output for word in (*REFUSED, "No such file")), output
 
 
+def test_what_is_shown_of_the_host_is_mounted_read_only(box: Sandbox) -> None:
+    """Whatever its owner and its mode are out there."""
+    mounts = [line.split() for line in _run(box, "cat /proc/self/mountinfo").splitlines()]
+    shown = {
+        fields[4]: fields[5].split(",")
+        for fields in mounts
+        if fields[4].startswith(("/opt/code-interpreter/", "/opt/python"))
+    }
+    assert {f"/opt/code-interpreter/{name}" for name in ("code_interpreter", "stdlib")} <= set(
+        shown
+    )
+    assert {path: options for path, options in shown.items() if "ro" not in options} == {}
+
+
 def test_template_is_not_changed_by_a_box(box: Sandbox, service: Service) -> None:
     _run(box, "touch /usr/bin/planted /usr/local/bin/planted /etc/planted")
     other = Sandbox.create(timeout=60, **service.options)
@@ -453,6 +467,15 @@ def test_nothing_of_what_goes_on_outside_is_shown(box: Sandbox) -> None:
         assert _run(box, f"cat {path}").strip() == "" or "No such" in _run(box, f"cat {path}")
     for path in ("/proc/pressure", "/sys/kernel", "/sys/fs", "/sys/block", "/sys/firmware"):
         assert _run(box, f"ls {path}") == ""
+
+
+def test_no_disk_of_the_machine_is_named(box: Sandbox) -> None:
+    """Each box's is a loop device: what one reads from names the box, and its host's files."""
+    assert list(Path("/sys/devices/virtual/block").iterdir())
+    places = ("/sys/class/block", "/sys/dev/block", "/sys/devices/virtual/block", "/sys/block")
+    for path in places:
+        assert _run(box, f"ls -A {path}", user="root") == ""
+    assert _run(box, "find /sys -name backing_file", user="root") == ""
 
 
 def test_user_code_is_the_first_to_go_when_memory_runs_out(box: Sandbox) -> None:
