@@ -36,8 +36,9 @@ DISK_MB = 128
 MIB = 1024 * 1024
 NOISE_SECONDS = 10.0
 """What a machine that is busy with other things may add to a wait."""
-ROOM = 0.1
-"""The same, seconds, for one answer. The long attacks are for a quiet machine, and have none."""
+ROOM = 0.2
+"""The same, seconds, for one answer: one in a hundred is the slowest of a short attack's. The
+long ones are for a quiet machine, and have none."""
 
 
 @dataclass(frozen=True)
