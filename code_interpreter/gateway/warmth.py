@@ -2,7 +2,7 @@
 
 Memory that is written after a fork is a copy of its own; what is made before is shared. So a
 whole gateway serves a client here, with a kernel that is forked for it, and ends: no thread,
-process or file of it is left.
+process or file of it is left. Then both are tried out as forks, to see what those write to.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def note_what_forks_write() -> None:
     try:
         written = _try_out()
         for kind in copying_ahead.KINDS:
-            copying_ahead.note(kind, dict(written.get(kind, ())))
+            copying_ahead.note(kind, written.get(kind, ()))
     except (OSError, ValueError) as error:
-        print(f"what forks write to is not known: {error!r}", file=sys.stderr, flush=True)
+        print(f"forks copy memory when they write to it: {error!r}", file=sys.stderr, flush=True)
 
 
-def _try_out() -> dict[str, list[tuple[int, int]]]:
+def _try_out() -> dict[str, copying_ahead.Pages]:
     """What was written to, by kind, or nothing. Raises OSError and ValueError."""
     ours, theirs = socket.socketpair()
     ours.settimeout(2 * DEADLINE)
@@ -73,7 +73,7 @@ def _try_out() -> dict[str, list[tuple[int, int]]]:
         theirs.close()
         try:
             with ours.makefile() as report:
-                written: dict[str, list[tuple[int, int]]] = json.loads(report.read() or "{}")
+                written: dict[str, copying_ahead.Pages] = json.loads(report.read() or "{}")
             return written
         finally:
             os.kill(gateway, signal.SIGKILL)  # has ended already, if all went well
@@ -85,7 +85,7 @@ def _be_gateway(directory: Path, starter: socket.socket, report: socket.socket) 
         kernels = (context.record(default=True).kernel for context in gateway.contexts())
         [kernel] = [each for each in kernels if each is not None]
         pids: dict[copying_ahead.Kind, int] = {"gateway": os.getpid(), "kernel": kernel.pid}
-        written = {kind: [*copying_ahead.own_pages(pid).items()] for kind, pid in pids.items()}
+        written = {kind: copying_ahead.own_pages(pid) for kind, pid in pids.items()}
         report.sendall(json.dumps(written).encode())
 
     try:

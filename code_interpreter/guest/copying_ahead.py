@@ -9,7 +9,7 @@ lacks ``MADV_POPULATE_WRITE`` (Linux 5.14), memory is copied when it is written 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,8 +17,8 @@ from code_interpreter.guest import syscalls
 
 Kind = Literal["gateway", "kernel"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Pages = dict[int, int]
-"""Addresses of first bytes, and how many bytes follow."""
+Pages = Sequence[tuple[int, int]]
+"""Address of a first byte, and how many bytes there are; in ascending order."""
 _ENTRY = 8
 _PRESENT, _EXCLUSIVE = 1 << 63, 1 << 56
 """Of an entry of proc_pid_pagemap(5): the page is there, and nobody else has it mapped."""
@@ -36,7 +36,7 @@ def note(kind: Kind, pages: Pages) -> None:
     size = os.sysconf("SC_PAGESIZE")
     wanted = (
         address
-        for start, length in pages.items()
+        for start, length in pages
         for address in range(start, start + length, size)
         if address in here
     )
@@ -49,9 +49,7 @@ def copy(kind: Kind) -> int:
     For a fork of the process that has noted it.
     """
     return sum(
-        length
-        for start, length in _noted.get(kind, {}).items()
-        if syscalls.make_writable(start, length)
+        length for start, length in _noted.get(kind, ()) if syscalls.make_writable(start, length)
     )
 
 
@@ -84,11 +82,11 @@ def _entries(pid: int) -> Iterator[tuple[int, int]]:
 
 def _joined(addresses: Iterable[int], size: int) -> Pages:
     """Neighbours as one; for addresses in ascending order."""
-    pages: Pages = {}
-    start, end = 0, -1
+    pages: list[tuple[int, int]] = []
     for address in addresses:
-        if address != end:
-            start = address
-        end = address + size
-        pages[start] = end - start
+        start, length = pages[-1] if pages else (0, 0)
+        if pages and start + length == address:
+            pages[-1] = start, length + size
+        else:
+            pages.append((address, size))
     return pages

@@ -59,20 +59,26 @@ class Admission:
         if self._seen is None or self._seen[0] < now - GLANCE_SECONDS:
             self._seen = now, self._memory(), self._disk()
         _, memory, disk = self._seen
-        return memory - self._pledged() >= self._needed(limits) and disk >= self._part(
-            limits.disk_bytes
-        )
+        return self._lacking(limits, memory, disk) is None
 
     def shortage(self, limits: Limits, *, spare: int = 0) -> str | None:
         """What is short for a sandbox of these limits and ``spare`` bytes of memory; or None."""
-        room, needed = self._memory() - self._pledged(), self._needed(limits) + spare
-        if room < needed:
-            return _text("memory", needed, room, self.memory_reserve)
-        return self.disk_shortage(limits)
+        return self._lacking(limits, self._memory(), self._disk(), spare)
 
     def disk_shortage(self, limits: Limits) -> str | None:
         """What the data directory's disk lacks for a sandbox of these limits; or None."""
-        free, needed = self._disk(), self._part(limits.disk_bytes)
+        return self._disk_lacking(limits, self._disk())
+
+    def _lacking(self, limits: Limits, memory: int, disk: int, spare: int = 0) -> str | None:
+        """``memory`` and ``disk``: bytes that were there when they were measured."""
+        room = memory - self._pledged()
+        needed = max(PLEDGE, self._part(limits.memory_bytes)) + spare
+        if room < needed:
+            return _text("memory", needed, room, self.memory_reserve)
+        return self._disk_lacking(limits, disk)
+
+    def _disk_lacking(self, limits: Limits, free: int) -> str | None:
+        needed = self._part(limits.disk_bytes)
         return _text("disk", needed, free, self._disk_reserve) if free < needed else None
 
     @contextmanager
@@ -91,9 +97,6 @@ class Admission:
 
     def _disk(self) -> int:
         return shutil.disk_usage(self._directory).free - self._disk_reserve
-
-    def _needed(self, limits: Limits) -> int:
-        return max(PLEDGE, self._part(limits.memory_bytes))
 
     def _pledged(self) -> int:
         while self._made and self._made[0] < time.monotonic() - PLEDGE_SECONDS:

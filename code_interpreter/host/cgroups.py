@@ -177,19 +177,28 @@ class Cgroups:
         """Of all boxes that have a group, here or where an earlier host made it."""
         with os.scandir(self.controllers["cpu"]) as entries:
             here = [entry.name for entry in entries if entry.is_dir()]
-        return here + [name for name, own in list(self.elsewhere.items()) if "cpu" in own]
+        return here + list(self._elsewhere("cpu"))
 
-    def cpu_seconds(self, name: str = "") -> float | None:
-        """Processor time that a box has used, None without such a group; or all of them have."""
-        if name:
-            return self._cpu_seconds(self.directories(name))
-        places = (self.controllers, *list(self.elsewhere.values()))
-        return sum(self._cpu_seconds(place) or 0.0 for place in places)
+    def _elsewhere(self, controller: str) -> dict[str, Path]:
+        """Groups of boxes that an earlier host made in another place; copied: threads ask."""
+        places = list(self.elsewhere.items())
+        return {name: own[controller] for name, own in places if controller in own}
 
-    def _cpu_seconds(self, place: dict[str, Path]) -> float | None:
-        group = place.get("cpu" if self.version == 2 else "cpuacct")
-        if group is None:
-            return None
+    def all_cpu_seconds(self) -> float:
+        """Processor time that all boxes have used."""
+        groups = [self.controllers[self._usage], *self._elsewhere(self._usage).values()]
+        return sum(self._cpu_seconds(group) or 0.0 for group in groups)
+
+    def cpu_seconds(self, name: str) -> float | None:
+        """Processor time that a box has used; None without its group."""
+        return self._cpu_seconds(self.directories(name)[self._usage])
+
+    @property
+    def _usage(self) -> str:
+        """The controller that counts processor time."""
+        return "cpu" if self.version == 2 else "cpuacct"
+
+    def _cpu_seconds(self, group: Path) -> float | None:
         if self.version == 2:
             with contextlib.suppress(OSError, ValueError):
                 stat = (group / "cpu.stat").read_text().split()
@@ -226,8 +235,7 @@ class Cgroups:
     def _weight_file(self, name: str) -> tuple[Path, int]:
         """And what is in it by default."""
         file, usual = ("cpu.weight", 100) if self.version == 2 else ("cpu.shares", 1024)
-        group = self.directories(name).get("cpu", self.controllers["cpu"] / name)
-        return group / file, usual
+        return self.directories(name)["cpu"] / file, usual
 
     def remove(self, name: str) -> None:
         """Remove the groups of a dead box; waits for its last process to be reaped."""
@@ -269,8 +277,10 @@ class Cgroups:
 
     def _weigh(self, processes: float) -> None:
         """Let all boxes together count for as much as so many processes."""
-        others = {own["cpu"].parent for own in list(self.elsewhere.values()) if "cpu" in own}
-        for group in {self.controllers["cpu"], *others} if self.can("cpu") else others:
+        groups = {group.parent for group in self._elsewhere("cpu").values()}
+        if self.can("cpu"):
+            groups.add(self.controllers["cpu"])
+        for group in groups:
             _say(group / "cpu.weight", min(10_000, int(100 * processes)))
             _say(group / "cpu.shares", min(262_144, int(1024 * processes)))
 

@@ -25,6 +25,8 @@ PART = 0.05
 """Of one core at most goes into looking: with many busy sandboxes it is done less often."""
 AFTER_FAILURE = 5.0
 """Seconds until it is tried again."""
+END_DEADLINE = 1.0
+"""Seconds for the look that is under way."""
 BUSY = 0.5
 """Cores: what uses more, as a mean of late, is a hog."""
 CALM = 0.25
@@ -79,7 +81,7 @@ class Hogs:
     def _end(self) -> None:
         self._ended.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(END_DEADLINE)
 
     def _watch(self) -> None:
         pause = INTERVAL
@@ -96,7 +98,7 @@ class Hogs:
 
     def look(self) -> bool:
         """Whether all of them together are calm. If not, it is looked at each of them."""
-        now, used = time.monotonic(), self._cgroups.cpu_seconds() or 0.0
+        now, used = time.monotonic(), self._cgroups.all_cpu_seconds()
         seconds, before = now - self._at, self._used
         self._used, self._at = used, now
         if used - before < CALM * seconds and not any(s.weighs_less for s in self._boxes.values()):

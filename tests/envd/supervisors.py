@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from code_interpreter.host.runtimes.namespaces import box_name
+from tests.linux import user_namespace
 
 
 def memory(sandbox_id: str) -> int:
@@ -35,8 +36,8 @@ def processes(sandbox_id: str) -> list[psutil.Process]:
     init = [process for process in inside if process.ppid() not in pids]
     if len(init) != 1:
         raise LookupError(f"no init of sandbox {sandbox_id} among {pids}")
-    namespace = _user_namespace(init[0].pid)
-    children = [each for each in init[0].children() if _user_namespace(each.pid) == namespace]
+    namespace = user_namespace(init[0].pid)
+    children = [each for each in init[0].children() if user_namespace(each.pid) == namespace]
     return [init[0], *children]
 
 
@@ -45,7 +46,3 @@ def _is_in(pid: int, name: str) -> bool:
         return name in Path(f"/proc/{pid}/cgroup").read_text()
     except OSError:
         return False
-
-
-def _user_namespace(pid: int) -> int:
-    return Path(f"/proc/{pid}/ns/user").stat().st_ino

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import NoReturn
@@ -12,6 +11,7 @@ import pytest
 
 from code_interpreter.gateway import warmth
 from code_interpreter.guest import copying_ahead
+from tests.linux import needs_linux
 
 SCRIPT = """
 import json, mmap, os, resource, sys
@@ -44,7 +44,7 @@ def in_a_fork(action):
 
 def try_out():
     write()
-    return [*copying_ahead.own_pages(os.getpid()).items()]
+    return copying_ahead.own_pages(os.getpid())
 
 def with_copies():
     copied = copying_ahead.copy("kernel")
@@ -52,16 +52,15 @@ def with_copies():
 
 print(json.dumps({
     "nothing noted": in_a_fork(lambda: [copying_ahead.copy("kernel"), write()]),
-    "noted": copying_ahead.note("kernel", dict(in_a_fork(try_out))),
+    "noted": copying_ahead.note("kernel", in_a_fork(try_out)),
     "copied": in_a_fork(with_copies),
     "of other kinds": in_a_fork(lambda: copying_ahead.copy("gateway")),
 }))
 """
 
 
+@needs_linux(5, 14)
 def test_pages_that_a_fork_writes_to_are_copied_before() -> None:
-    if tuple(map(int, os.uname().release.split(".")[:2])) < (5, 14):
-        pytest.skip("memory can be copied ahead since Linux 5.14")
     output = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True
     ).stdout

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
-import pytest
+from tests.linux import needs_linux
 
 SCRIPT = """
 import mmap, os, re
@@ -28,10 +27,9 @@ print(made, huge_bytes() - before)
 """
 
 
+@needs_linux(6, 1)
 def test_memory_in_use_is_collapsed_and_stays_what_it_was() -> None:
     """Blocks with hardly anything in them are left alone: 64 of them would show here."""
-    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 1):
-        pytest.skip("huge pages on demand are there since Linux 6.1")
     output = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True
     ).stdout

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,22 @@ def _wait_until(condition: Callable[[], bool], look: Callable[[], object]) -> No
         look()
 
 
+async def _watching(groups: Cgroups) -> Hogs:
+    """By itself, and it has seen the one that keeps the processor busy."""
+    hogs = Hogs(groups, cores=CORES)
+    hogs.start()
+    async with asyncio.timeout(DEADLINE):
+        while not groups.weighs_less("hog"):
+            await asyncio.sleep(INTERVAL)
+    return hogs
+
+
+def _weight_of_all(groups: Cgroups) -> tuple[Path, int]:
+    """And what is in it without a hog."""
+    name, usual = ("cpu.weight", 100) if groups.version == 2 else ("cpu.shares", 1024)
+    return groups.controllers["cpu"] / name, CORES * usual
+
+
 def test_who_keeps_the_processor_busy_weighs_less_until_it_is_calm(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
@@ -72,8 +89,7 @@ def test_who_keeps_the_processor_busy_weighs_less_until_it_is_calm(
 def test_all_of_them_count_for_less_while_one_keeps_the_processor_busy(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
-    name, usual = ("cpu.weight", 300) if groups.version == 2 else ("cpu.shares", 3072)
-    weight = groups.controllers["cpu"] / name
+    weight, usual = _weight_of_all(groups)
     groups.bound(memory_bytes=1 << 40, tasks=10_000, cores=CORES)
     hogs = Hogs(groups, cores=CORES)
     assert int(weight.read_text()) == usual
@@ -95,15 +111,11 @@ def test_a_host_that_is_started_again_finds_who_weighs_less(
 async def test_who_is_to_end_counts_for_more_from_then_on(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
-    weight = groups.controllers["cpu"] / ("cpu.weight" if groups.version == 2 else "cpu.shares")
-    hogs = Hogs(groups, cores=CORES)
-    hogs.start()
-    async with asyncio.timeout(DEADLINE):
-        while not groups.weighs_less("hog"):
-            await asyncio.sleep(INTERVAL)
+    weight, usual = _weight_of_all(groups)
+    hogs = await _watching(groups)
     hogs.hasten()
     hastened = int(weight.read_text())
-    assert hastened > (300 if groups.version == 2 else 3072)
+    assert hastened > usual
     await asyncio.sleep(5 * INTERVAL)
     await hogs.close()
     assert int(weight.read_text()) == hastened
@@ -112,14 +124,10 @@ async def test_who_is_to_end_counts_for_more_from_then_on(
 async def test_who_lives_on_without_a_host_counts_as_usual(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
-    weight = groups.controllers["cpu"] / ("cpu.weight" if groups.version == 2 else "cpu.shares")
-    hogs = Hogs(groups, cores=CORES)
-    hogs.start()
-    async with asyncio.timeout(DEADLINE):
-        while not groups.weighs_less("hog"):
-            await asyncio.sleep(INTERVAL)
+    weight, usual = _weight_of_all(groups)
+    hogs = await _watching(groups)
     await hogs.close()
-    assert int(weight.read_text()) == (300 if groups.version == 2 else 3072)
+    assert int(weight.read_text()) == usual
 
 
 def test_what_an_earlier_version_has_left_is_put_right(groups: Cgroups) -> None:
@@ -142,6 +150,8 @@ def test_a_successor_watches_groups_that_are_elsewhere(
         hogs = Hogs(successor, cores=CORES)
         _wait_until(lambda: successor.weighs_less("hog"), hogs.look)
         assert groups.weighs_less("hog")
+        weight, usual = _weight_of_all(groups)
+        assert int(weight.read_text()) == usual // 2
     finally:
         successor.remove_parents()
 
@@ -149,11 +159,7 @@ def test_a_successor_watches_groups_that_are_elsewhere(
 async def test_it_watches_by_itself_until_it_is_closed(
     groups: Cgroups, busy: subprocess.Popen[bytes]
 ) -> None:
-    hogs = Hogs(groups, cores=CORES)
-    hogs.start()
-    async with asyncio.timeout(DEADLINE):
-        while not groups.weighs_less("hog"):
-            await asyncio.sleep(INTERVAL)
+    hogs = await _watching(groups)
     await hogs.close()
     groups.weigh("hog", less=False)
     await asyncio.sleep(5 * INTERVAL)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
-import psutil
-import pytest
-
 from code_interpreter import Sandbox
 from tests.host.running import RunningHost, running_host
+from tests.linux import fork_server, needs_linux, user_namespace
 from tests.service import Service, cache_directory
 
 DEADLINE = 30.0
@@ -23,19 +20,12 @@ def _faults(pid: int) -> int:
 
 def _gateway_and_kernel(host: RunningHost) -> tuple[int, int]:
     """Of the one sandbox that there is."""
-    [server] = [
-        child
-        for child in psutil.Process(host.process.pid).children()
-        if "code_interpreter.guest.forkserver" in child.cmdline()
-    ]
+    server = fork_server(host.process.pid)
+    assert server is not None
     [init] = server.children()
-    by_namespace = {_namespace(child) == _namespace(init): child for child in init.children()}
-    return by_namespace[True].pid, by_namespace[False].pid
-
-
-def _namespace(process: psutil.Process) -> Path:
-    """Of the users: the one of user code is not that of supervisors."""
-    return Path(f"/proc/{process.pid}/ns/user").readlink()
+    supervisors = user_namespace(init.pid)
+    pids = {user_namespace(child.pid) == supervisors: child.pid for child in init.children()}
+    return pids[True], pids[False]
 
 
 def _wait_until_furnished(host: RunningHost) -> None:
@@ -55,10 +45,9 @@ def _wait_until_at_rest(pids: tuple[int, int]) -> None:
         faults, before = [_faults(pid) for pid in pids], faults
 
 
+@needs_linux(5, 14)
 def test_most_of_what_it_writes_to_is_copied_already(service: Service) -> None:
     """Asking for the shared host makes sure that the template is there."""
-    if tuple(map(int, os.uname().release.split(".")[:2])) < (5, 14):
-        pytest.skip("memory can be copied ahead since Linux 5.14")
     env = {
         "CODE_INTERPRETER_TEMPLATES_DIR": str(cache_directory() / "templates"),
         "CODE_INTERPRETER_POOL_SIZE": "0",

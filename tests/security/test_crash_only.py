@@ -16,6 +16,7 @@ from code_interpreter import Sandbox
 from code_interpreter.host.runtimes.namespaces import box_name
 from code_interpreter.protocol.boxes import PID_FILE
 from tests.host.running import RunningHost, data_directory
+from tests.linux import fork_server, user_namespace
 from tests.service import cache_directory, cgroups_named, mounts_below, processes_of
 
 pytestmark = [pytest.mark.security, pytest.mark.timeout(180)]
@@ -44,10 +45,9 @@ def _wait_until(condition: object, seconds: float = 15) -> None:
 
 
 def _forkserver(host: RunningHost) -> psutil.Process:
-    for child in psutil.Process(host.process.pid).children(recursive=False):
-        if "code_interpreter.guest.forkserver" in child.cmdline():
-            return child
-    raise AssertionError("no fork server below the host")
+    found = fork_server(host.process.pid)
+    assert found is not None
+    return found
 
 
 def test_after_the_host_was_killed_what_lives_is_adopted_and_what_died_is_cleaned_up(
@@ -141,12 +141,9 @@ def _init_of(data: Path, name: str) -> psutil.Process:
 
 def _waiting_kernel(init: psutil.Process) -> int:
     """It is in the user namespace for user code, below the one of init."""
-    (pid,) = (child.pid for child in init.children() if _users(child) != _users(init))
+    supervisors = user_namespace(init.pid)
+    (pid,) = (child.pid for child in init.children() if user_namespace(child.pid) != supervisors)
     return pid
-
-
-def _users(process: psutil.Process) -> Path:
-    return Path(f"/proc/{process.pid}/ns/user").readlink()
 
 
 def _create(host: RunningHost) -> Sandbox:

@@ -22,6 +22,7 @@ import psutil
 from code_interpreter.host.runtimes.namespaces import box_name, data_digest
 from code_interpreter.protocol.boxes import PID_FILE
 from tests.host.running import RunningHost, data_directory
+from tests.linux import fork_server
 from tests.service import mounts_below, shared_templates
 
 CLEAN_DEADLINE = 120.0
@@ -84,17 +85,10 @@ class World:
 
     def fork_server(self) -> psutil.Process:
         """Waits for one that is being started, as the pool needs it."""
-        until(lambda: self._find_fork_server() is not None, CLEAN_DEADLINE)
-        found = self._find_fork_server()
+        until(lambda: fork_server(self.host.process.pid) is not None, CLEAN_DEADLINE)
+        found = fork_server(self.host.process.pid)
         assert found is not None
         return found
-
-    def _find_fork_server(self) -> psutil.Process | None:
-        for child in psutil.Process(self.host.process.pid).children():
-            with contextlib.suppress(psutil.Error):
-                if "code_interpreter.guest.forkserver" in child.cmdline():
-                    return child
-        return None
 
     def init(self, sandbox_id: str) -> psutil.Process:
         return psutil.Process(int(self._run(sandbox_id, PID_FILE).read_text().split()[0]))
